@@ -1,0 +1,32 @@
+//! Everything that a running service consists of, built once. There are no globals: two of these in one process are two replicas.
+
+use std::sync::Arc;
+
+use crate::{
+    config::Config,
+    domain::{keys::KeyRing, passwords::hasher::Hasher},
+    store::Store,
+    values::{entropy::Entropy, secret::RootSecrets, time::Clock},
+};
+
+/// The service's parts. `domain::start` builds it.
+#[derive(Debug)]
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The database.
+    pub store: Store,
+    /// The time; tests move it.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// Root secrets, for everything that is derived, sealed or tagged.
+    pub roots: RootSecrets,
+    /// The hashing threads.
+    pub hasher: Hasher,
+    /// Signing keys.
+    pub keys: KeyRing,
+}
+
+/// How the service is passed around.
+pub type SharedApp = Arc<App>;

@@ -1,0 +1,27 @@
+//! `[freshness]`: how old an answer may be.
+
+use std::time::Duration;
+
+use super::reader::Section;
+
+/// How old an answer may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The bound on the age of the facts behind an answer from memory. Checked, without effect yet: every answer reads the
+    /// database.
+    pub max_staleness: Duration,
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self { max_staleness: Duration::from_secs(1) }
+    }
+}
+
+impl Freshness {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let mut freshness = Self::default();
+        section.set_positive("max_staleness", &mut freshness.max_staleness);
+        freshness
+    }
+}

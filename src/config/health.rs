@@ -1,0 +1,25 @@
+//! `[health]`: what readiness means.
+
+use super::reader::Section;
+
+/// What readiness means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Whether a replica says `NOT_SERVING` while its database is away. `false` keeps it in the load balancer, so that
+    /// callers get an error with a reason instead of no connection.
+    pub readiness_on_database: bool,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { readiness_on_database: true }
+    }
+}
+
+impl Health {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let mut health = Self::default();
+        section.set("readiness_on_database", &mut health.readiness_on_database);
+        health
+    }
+}

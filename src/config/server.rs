@@ -1,0 +1,145 @@
+//! `[server]`: the three listeners, their limits, and how the server stops.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::reader::{Reader, Section};
+
+/// How long the server keeps answering after it says that it is going, where nothing routes to it: not at all.
+const GRACE_ON_LOOPBACK: Duration = Duration::ZERO;
+/// The same beyond loopback, where a load balancer needs a moment to notice.
+const GRACE_BEYOND_LOOPBACK: Duration = Duration::from_secs(2);
+
+/// Listeners, limits and stopping. The limits' reasons are measured ones: without them one connection can open any number
+/// of streams, and sockets that never say a word live for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where gRPC is served. Beyond loopback only with [`Server::allow_plaintext`].
+    pub grpc_addr: SocketAddr,
+    /// Where the key set and the discovery documents will be served over HTTP. Checked, without effect yet.
+    pub http_addr: SocketAddr,
+    /// Where health is served over HTTP and gRPC, always in plain text and without credentials.
+    pub ops_addr: SocketAddr,
+    /// Whether passwords and tokens may cross a network unencrypted: the server itself speaks no TLS yet, so beyond
+    /// loopback something in front of it has to.
+    pub allow_plaintext: bool,
+    /// Open connections at most; more are closed at once.
+    pub max_connections: usize,
+    /// Calls in flight at most on one connection (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 6.5.2).
+    pub max_concurrent_streams: u32,
+    /// Bytes at most of one request message.
+    pub max_message_bytes: usize,
+    /// Time for a new connection to send its first bytes and its HTTP/2 preface.
+    pub handshake_timeout: Duration,
+    /// Silence after which the server pings a connection.
+    pub keepalive_interval: Duration,
+    /// Time for the answer to such a ping; then the connection is closed.
+    pub keepalive_timeout: Duration,
+    /// Age after which a connection is told to go, so that clients spread over new replicas.
+    pub max_connection_age: Duration,
+    /// Deadline of a call that names none.
+    pub default_deadline: Duration,
+    /// Longest deadline; a call that names a longer one gets this.
+    pub max_deadline: Duration,
+    /// Time between saying `NOT_SERVING` and GOAWAY when stopping. Default: none on loopback, 2 s beyond.
+    pub shutdown_grace: Duration,
+    /// Time for calls in flight to end after GOAWAY; then they are cut.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            grpc_addr: loopback(50051),
+            http_addr: loopback(8080),
+            ops_addr: loopback(9090),
+            allow_plaintext: false,
+            max_connections: 10_000,
+            max_concurrent_streams: 128,
+            max_message_bytes: 65_536,
+            handshake_timeout: Duration::from_secs(10),
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+            max_connection_age: Duration::from_mins(30),
+            default_deadline: Duration::from_secs(10),
+            max_deadline: Duration::from_mins(1),
+            shutdown_grace: GRACE_ON_LOOPBACK,
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let mut server = Self::default();
+        section.set("grpc_addr", &mut server.grpc_addr);
+        section.set("http_addr", &mut server.http_addr);
+        section.set("ops_addr", &mut server.ops_addr);
+        section.set("allow_plaintext", &mut server.allow_plaintext);
+        section.set_within("max_connections", &mut server.max_connections, 1..=1_000_000);
+        section.set_within("max_concurrent_streams", &mut server.max_concurrent_streams, 1..=10_000);
+        section.set_within("max_message_bytes", &mut server.max_message_bytes, 4_096..=4_194_304);
+        section.set_positive("handshake_timeout", &mut server.handshake_timeout);
+        section.set_positive("keepalive_interval", &mut server.keepalive_interval);
+        section.set_positive("keepalive_timeout", &mut server.keepalive_timeout);
+        section.set_positive("max_connection_age", &mut server.max_connection_age);
+        section.set_positive("default_deadline", &mut server.default_deadline);
+        section.set_positive("max_deadline", &mut server.max_deadline);
+        if !server.grpc_is_on_loopback() {
+            server.shutdown_grace = GRACE_BEYOND_LOOPBACK;
+        }
+        section.set("shutdown_grace", &mut server.shutdown_grace);
+        section.set_positive("drain_timeout", &mut server.drain_timeout);
+        server
+    }
+
+    /// Whether only this machine reaches the gRPC listener.
+    #[must_use]
+    pub fn grpc_is_on_loopback(&self) -> bool {
+        is_loopback(self.grpc_addr)
+    }
+
+    /// Whether only this machine reaches any listener.
+    #[must_use]
+    pub fn is_on_loopback(&self) -> bool {
+        [self.grpc_addr, self.http_addr, self.ops_addr].into_iter().all(is_loopback)
+    }
+
+    pub(super) fn check(&self, reader: &mut Reader) {
+        reader.require(
+            &["server.grpc_addr", "server.allow_plaintext"],
+            self.grpc_is_on_loopback() || self.allow_plaintext,
+            "is not on loopback, and the server speaks no TLS yet: passwords and tokens would cross the network \
+             unencrypted; put TLS in front and set server.allow_plaintext = true",
+        );
+        let listeners = [
+            ("server.grpc_addr", self.grpc_addr, "server.http_addr", self.http_addr),
+            ("server.grpc_addr", self.grpc_addr, "server.ops_addr", self.ops_addr),
+            ("server.http_addr", self.http_addr, "server.ops_addr", self.ops_addr),
+        ];
+        for (key, addr, other_key, other) in listeners {
+            let message = format!("{key} and {other_key} must not be the same address and port");
+            reader.require(&[key, other_key], !collide(addr, other), message);
+        }
+        reader.require(
+            &["server.default_deadline", "server.max_deadline"],
+            self.default_deadline <= self.max_deadline,
+            "server.default_deadline must not be longer than server.max_deadline",
+        );
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// Also for `::ffff:127.0.0.1`, which is the same address in longer words.
+fn is_loopback(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
+}
+
+/// Whether the second listener could not be bound. Port 0 is a different free port each time.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && overlap
+}

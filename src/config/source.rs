@@ -1,0 +1,89 @@
+//! From the two places where an operator writes to entries that remember where they come from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ::config::{ConfigError, File, FileFormat, Source as _, Value, ValueKind};
+
+use super::problem::Problem;
+
+/// The start of the variables that are ours. Prefix separator and separator are both two underscores.
+const PREFIX: &str = "DOORWARD__";
+const SEPARATOR: &str = "__";
+/// The `key` of a problem with the file as a whole.
+const FILE: &str = "configuration file";
+
+/// Which layer a value comes from; the later one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layer {
+    File,
+    Environment,
+}
+
+/// A value that somebody wrote, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) kind: ValueKind,
+    pub(super) layer: Layer,
+    /// The variable's or the file's name.
+    pub(super) origin: String,
+}
+
+/// All entries by `section.key`; an entry of the environment has replaced one of the file.
+pub(super) type Entries = BTreeMap<String, Entry>;
+
+/// Adds what the file sets.
+///
+/// # Errors
+/// The file cannot be read or is no TOML.
+pub(super) fn add_file(path: &Path, entries: &mut Entries) -> Result<(), Problem> {
+    let origin = path.display().to_string();
+    let problem = |message: String| Problem { key: FILE.to_owned(), message, origin: origin.escape_debug().to_string() };
+    let text = std::fs::read_to_string(path).map_err(|e| problem(format!("cannot be read: {}", e.kind())))?;
+    let sections = File::from_str(&text, FileFormat::Toml).collect().map_err(|e| problem(syntax_error(&e)))?;
+    for (section, value) in sections {
+        match value.kind {
+            ValueKind::Table(keys) if !keys.is_empty() => {
+                for (key, Value { kind, .. }) in keys {
+                    let entry = Entry { kind, layer: Layer::File, origin: origin.clone() };
+                    entries.insert(format!("{}.{}", plain(&section), plain(&key)), entry);
+                }
+            }
+            kind => {
+                entries.insert(plain(&section), Entry { kind, layer: Layer::File, origin: origin.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds what the environment sets, over what is there. Other programs' variables are passed over.
+pub(super) fn add_environment(variables: impl IntoIterator<Item = (String, String)>, entries: &mut Entries) {
+    for (name, text) in variables {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        // Lower-case names stay as they are, so that no key matches: with both spellings accepted, which of two variables
+        // wins would be chance.
+        let key = if rest.chars().any(|c| c.is_ascii_lowercase()) { rest.to_owned() } else { rest.to_ascii_lowercase() };
+        let key = match key.split_once(SEPARATOR) {
+            Some((section, key)) => format!("{}.{}", plain(section), plain(key)),
+            None => plain(&key),
+        };
+        let entry = Entry { kind: ValueKind::String(text), layer: Layer::Environment, origin: name };
+        entries.insert(key, entry);
+    }
+}
+
+/// The name, but in quotes where it holds a dot: `"server.grpc_addr"` is not the key `grpc_addr` of `[server]`.
+fn plain(name: &str) -> String {
+    if name.contains('.') { format!("{name:?}") } else { name.to_owned() }
+}
+
+/// The parser's place and reason without the lines that it quotes: a secret may stand there.
+fn syntax_error(error: &ConfigError) -> String {
+    let ConfigError::FileParse { cause, .. } = error else {
+        return "is not valid TOML".to_owned();
+    };
+    let text = cause.to_string();
+    let place = text.lines().find_map(|line| line.strip_prefix("TOML parse error "));
+    place.map_or_else(|| "is not valid TOML".to_owned(), |place| format!("is not valid TOML {place}"))
+}

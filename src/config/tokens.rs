@@ -1,0 +1,133 @@
+//! `[tokens]`: who issues them, whom they are for, how long they last.
+
+use std::time::Duration;
+
+use super::reader::{Reader, Section};
+use super::server::Server;
+
+/// Bytes at most of an issuer, an audience or a client id.
+const MAX_NAME_BYTES: usize = 255;
+/// No access token may live longer, whatever is configured: it is good offline until it expires.
+const MAX_ACCESS_LIFETIME: Duration = Duration::from_hours(12);
+/// A previous refresh token may be accepted no longer than this after its successor was made.
+const MAX_REFRESH_GRACE: Duration = Duration::from_mins(5);
+
+/// Issuer, audience and lifetimes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Claim `iss` and a member of every unnarrowed `aud` (RFC 7519 section 4.1.1): the URL of this instance. The default
+    /// serves only while all listeners are on loopback.
+    pub issuer: String,
+    /// Claim `aud` besides the issuer: the backends that accept the tokens.
+    pub audience: Vec<String>,
+    /// Life of an access token.
+    pub access_lifetime: Duration,
+    /// Longest life of any access token, whoever asks; checked on verification too.
+    pub max_access_lifetime: Duration,
+    /// A session that is not refreshed for so long ends.
+    pub idle_lifetime: Duration,
+    /// A session ends so long after its login, refreshed or not.
+    pub absolute_lifetime: Duration,
+    /// A refresh token that was just used is answered again for so long, for lost answers and second tabs; 0 switches it
+    /// off.
+    pub refresh_grace: Duration,
+    /// Claim `client_id` of logins by a caller without an identity of its own (RFC 6749 appendix A.1 has its alphabet).
+    pub default_client_id: String,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            issuer: "http://127.0.0.1:8080".to_owned(),
+            audience: vec!["doorward-clients".to_owned()],
+            access_lifetime: Duration::from_mins(15),
+            max_access_lifetime: Duration::from_hours(1),
+            idle_lifetime: Duration::from_hours(7 * 24),
+            absolute_lifetime: Duration::from_hours(30 * 24),
+            refresh_grace: Duration::from_secs(30),
+            default_client_id: "doorward".to_owned(),
+        }
+    }
+}
+
+impl Tokens {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let mut tokens = Self::default();
+        section.set_if(
+            "issuer",
+            &mut tokens.issuer,
+            |issuer| is_issuer(issuer),
+            "must be an absolute http or https URL of at most 255 bytes without user, query and fragment",
+        );
+        section.set_if(
+            "audience",
+            &mut tokens.audience,
+            |audience| !audience.is_empty() && audience.iter().all(|name| is_audience(name)),
+            "must be a list of at least one name of 1 to 255 bytes without spaces around it",
+        );
+        section.set_positive("access_lifetime", &mut tokens.access_lifetime);
+        section.set_if(
+            "max_access_lifetime",
+            &mut tokens.max_access_lifetime,
+            |lifetime| !lifetime.is_zero() && *lifetime <= MAX_ACCESS_LIFETIME,
+            "must be longer than zero and at most 12h",
+        );
+        section.set_positive("idle_lifetime", &mut tokens.idle_lifetime);
+        section.set_positive("absolute_lifetime", &mut tokens.absolute_lifetime);
+        section.set_if("refresh_grace", &mut tokens.refresh_grace, |grace| *grace <= MAX_REFRESH_GRACE, "must be at most 300s");
+        section.set_if(
+            "default_client_id",
+            &mut tokens.default_client_id,
+            |id| id.len() <= MAX_NAME_BYTES && id.bytes().all(|b| (0x20..=0x7e).contains(&b)),
+            "must be 1 to 255 printable ASCII characters",
+        );
+        tokens
+    }
+
+    pub(super) fn check(&self, server: &Server, reader: &mut Reader) {
+        if !server.is_on_loopback() && !reader.is_set("tokens.issuer") {
+            reader.problem("tokens.issuer", "must be set once a listener is not on loopback: the URL of this instance");
+        }
+        reader.require(
+            &["tokens.audience", "tokens.issuer"],
+            !self.audience.contains(&self.issuer),
+            "tokens.audience must not name tokens.issuer, which every token carries anyway",
+        );
+        reader.require(
+            &["tokens.access_lifetime", "tokens.max_access_lifetime"],
+            self.access_lifetime <= self.max_access_lifetime,
+            "tokens.access_lifetime must not be longer than tokens.max_access_lifetime",
+        );
+        reader.require(
+            &["tokens.idle_lifetime", "tokens.access_lifetime", "tokens.refresh_grace"],
+            self.idle_lifetime > self.access_lifetime.saturating_add(self.refresh_grace),
+            "tokens.idle_lifetime must be longer than tokens.access_lifetime and tokens.refresh_grace together, or \
+             sessions end that are in use",
+        );
+        reader.require(
+            &["tokens.absolute_lifetime", "tokens.idle_lifetime"],
+            self.absolute_lifetime >= self.idle_lifetime,
+            "tokens.absolute_lifetime must not be shorter than tokens.idle_lifetime",
+        );
+    }
+}
+
+fn is_audience(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.trim() == name && !name.chars().any(char::is_control)
+}
+
+/// Relying parties compare issuers byte by byte and append paths to them (RFC 8414 section 2).
+fn is_issuer(issuer: &str) -> bool {
+    if issuer.len() > MAX_NAME_BYTES || issuer.contains('#') {
+        return false;
+    }
+    let Ok(uri) = issuer.parse::<http::Uri>() else { return false };
+    let Some(authority) = uri.authority() else { return false };
+    // What follows the host is nothing, or a port that fits 16 bits.
+    let after_host = authority.as_str().strip_prefix(authority.host());
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && !authority.host().is_empty()
+        && !authority.as_str().contains('@')
+        && (after_host == Some("") || authority.port_u16().is_some())
+        && uri.query().is_none()
+}

@@ -1,0 +1,146 @@
+//! What a handler knows of its call: the method's policy, the request id, the deadline, the token and, where the class of the method
+//! demands one, the subject. The gate makes it; a handler without one refuses.
+
+use std::time::Instant;
+
+use crate::{
+    app::App,
+    domain::{
+        access::{Subject, TenantScope},
+        audit::Origin,
+    },
+    error::{Error, Result},
+    methods::Method,
+    store::{
+        facts::{self, About},
+        sessions::Device,
+        tenants::TenantKey,
+    },
+    values::{entropy::Entropy, permission::Permission, text, time::Clock},
+};
+
+/// The longest `x-request-id` that is taken over.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The name of one call in logs, errors and the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// The id that the caller gave, if it is at most 128 plain characters, else a new one.
+    #[must_use]
+    pub fn take(given: Option<&str>, entropy: &Entropy, clock: &Clock) -> Self {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/+=@".contains(c);
+        match given {
+            Some(id) if !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.chars().all(plain) => Self(id.to_owned()),
+            _ => Self(entropy.uuid_v7(clock).to_string()),
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub struct Ctx {
+    method: &'static Method,
+    request_id: RequestId,
+    deadline: Instant,
+    bearer: Option<String>,
+    subject: Option<Subject>,
+}
+
+impl Ctx {
+    /// The context of a call that the gate let through. `bearer` is the token of `authorization`; `subject` whom it speaks for, where
+    /// the method's class made the gate find out.
+    #[must_use]
+    pub const fn new(
+        method: &'static Method,
+        request_id: RequestId,
+        deadline: Instant,
+        bearer: Option<String>,
+        subject: Option<Subject>,
+    ) -> Self {
+        Self { method, request_id, deadline, bearer, subject }
+    }
+
+    /// The method and its policy.
+    #[must_use]
+    pub const fn method(&self) -> &'static Method {
+        self.method
+    }
+
+    /// The call's name.
+    #[must_use]
+    pub const fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// When the caller stops waiting.
+    #[must_use]
+    pub const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whom the call is about.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] in a method whose class has no subject: a defect that must not become a yes.
+    pub fn subject(&self) -> Result<&Subject> {
+        self.subject.as_ref().ok_or_else(|| Error::internal("a method without a subject asked for one"))
+    }
+
+    /// The token that a TOKEN method is about: the one in the message or, where that is empty, in `authorization`.
+    ///
+    /// # Errors
+    /// [`Error::TokenMissing`] where there is neither.
+    pub fn token<'a>(&'a self, field: &'a str) -> Result<&'a str> {
+        match (field, &self.bearer) {
+            ("", Some(bearer)) => Ok(bearer),
+            ("", None) => Err(Error::TokenMissing),
+            (field, _) => Ok(field),
+        }
+    }
+
+    /// The tenant that a request names, if the subject may act in it and holds the method's permission there. The only way to a
+    /// tenant's data.
+    ///
+    /// # Errors
+    /// [`Error::InvalidField`]; those of `access::enter`; [`Error::PermissionMissing`].
+    pub async fn tenant(&self, app: &App, tenant_id: &str) -> Result<TenantScope> {
+        let subject = self.subject()?;
+        let permission = Permission::parse(self.method.policy.permission).map_err(Error::internal)?;
+        let key = tenant_key(tenant_id)?.ok_or_else(|| Error::field("tenant_id", "is needed"))?;
+        let (session, about) = (subject.facts.session.id, About::Tenant(key.clone()));
+        let found = app.store.read("tenant_facts", about, move |db, about| async move { facts::find(&db, session, &about).await }).await?;
+        let subject = subject.with_facts(found.ok_or(Error::SessionRevoked)?);
+        let scope = subject.tenant(Some(&key))?.ok_or(Error::NotAMember)?;
+        scope.require(&[permission], &[])?;
+        Ok(scope)
+    }
+
+    /// Where the call comes from, for the audit trail.
+    #[must_use]
+    pub fn origin(&self, device: &Device, client_id: &str) -> Origin {
+        Origin { request_id: Some(self.request_id.0.clone()), ip_address: device.ip_address.clone(), client_id: Some(client_id.to_owned()) }
+    }
+}
+
+/// The tenant that a request names, if it names one: a UUID or `ext:<external id>`. The one place that reads `tenant_id` fields.
+///
+/// # Errors
+/// [`Error::InvalidField`] at `tenant_id`.
+pub fn tenant_key(tenant_id: &str) -> Result<Option<TenantKey>> {
+    if tenant_id.is_empty() {
+        return Ok(None);
+    }
+    let invalid = || Error::field("tenant_id", "must be a UUID, or ext: and an external id");
+    if let Some(external) = tenant_id.strip_prefix("ext:") {
+        return text::required_text(external, 255).map(|()| Some(TenantKey::ExternalId(external.to_owned()))).map_err(|_| invalid());
+    }
+    tenant_id.parse().map(|id| Some(TenantKey::Id(id))).map_err(|_| invalid())
+}

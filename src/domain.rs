@@ -1,0 +1,54 @@
+//! The decisions: every write, and every yes or no, is made here. Nothing in it knows gRPC, the command line or SQL.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `start.rs` | whether this database and this root secret may serve, and what a first start makes |
+//! | `keys.rs` | signing keys |
+//! | `passwords.rs`, `passwords/` | what a password is, hashing threads |
+//! | `login.rs` | a password → a session |
+//! | `refresh.rs` | a refresh token → the next one |
+//! | `sessions.rs` | what a session is, how it ends |
+//! | `password_change.rs` | a new password |
+//! | `tokens.rs`, `tokens/` | access tokens: minting, two layers of verification |
+//! | `access.rs` | who may act, in which tenant, with what |
+//! | `validate.rs` | the question that backends ask |
+//! | `tenants.rs users.rs roles.rs memberships.rs` | administration |
+//! | `audit.rs` | what becomes an event |
+
+use crate::error::Result;
+
+pub mod access;
+pub mod audit;
+pub mod keys;
+pub mod login;
+pub mod memberships;
+pub mod password_change;
+pub mod passwords;
+pub mod refresh;
+pub mod roles;
+pub mod sessions;
+pub mod start;
+pub mod tenants;
+pub mod tokens;
+pub mod users;
+pub mod validate;
+
+/// How many rows an operator's list reads at a time.
+const BATCH: u64 = 500;
+
+/// All rows of a list that is read in batches: `read` answers those after a cursor, `cursor` names a row's own.
+async fn collect<T, C, F, Fut>(read: F, cursor: impl Fn(&T) -> C) -> Result<Vec<T>>
+where
+    F: Fn(Option<C>) -> Fut,
+    Fut: Future<Output = Result<Vec<T>>>,
+{
+    let mut all: Vec<T> = Vec::new();
+    loop {
+        let batch = read(all.last().map(&cursor)).await?;
+        let last = (batch.len() as u64) < BATCH;
+        all.extend(batch);
+        if last {
+            return Ok(all);
+        }
+    }
+}

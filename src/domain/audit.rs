@@ -1,0 +1,167 @@
+//! The audit trail: what becomes an event, and what is in it.
+//!
+//! Logins, admitted failed logins, new sessions, revocations, reuse and administrative changes make exactly one event each, stored in
+//! the transaction of the fact, so that the two cannot part. Token checks, good refreshes and malformed input make none.
+//!
+//! Nothing that a person typed is stored in the clear: an identifier that names nobody may be a password in the wrong field, so it is
+//! kept as an HMAC, equal for equal canonical forms.
+
+use serde_json::json;
+
+use crate::{
+    app::App,
+    error::Error,
+    store::audit_events::Row,
+    values::{
+        identifier,
+        ids::{AuditEventId, SessionId, TenantId, UserId},
+        secret::Purpose,
+    },
+};
+
+/// What happened. The name is `noun.verb`, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A password was right and a session opened.
+    LoginSucceeded,
+    /// A password was admitted and did not open a session.
+    LoginFailed,
+    /// A live session was ended by its holder.
+    SessionRevoked,
+    /// A refresh token was used again after the grace; the session was ended.
+    RefreshTokenReused,
+    /// A person changed their password; a new session opened.
+    PasswordChanged,
+    /// A person gave a wrong current password.
+    PasswordChangeFailed,
+    /// A user was made.
+    UserCreated,
+    /// A user was disabled.
+    UserDisabled,
+    /// A user was enabled.
+    UserEnabled,
+    /// A user was deleted.
+    UserDeleted,
+    /// An operator set a user's password.
+    UserPasswordSet,
+    /// A tenant was made, with its system roles.
+    TenantCreated,
+    /// A tenant was suspended.
+    TenantSuspended,
+    /// A tenant was activated.
+    TenantActivated,
+    /// A role was made.
+    RoleCreated,
+    /// A user became a member.
+    MemberAdded,
+    /// A membership ended.
+    MemberRemoved,
+}
+
+impl Event {
+    /// The name in the table, and what the event is about.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::LoginSucceeded => ("login.succeeded", "user"),
+            Self::LoginFailed => ("login.failed", "user"),
+            Self::SessionRevoked => ("session.revoked", "session"),
+            Self::RefreshTokenReused => ("session.refresh_token_reused", "session"),
+            Self::PasswordChanged => ("password.changed", "user"),
+            Self::PasswordChangeFailed => ("password.change_failed", "user"),
+            Self::UserCreated => ("user.created", "user"),
+            Self::UserDisabled => ("user.disabled", "user"),
+            Self::UserEnabled => ("user.enabled", "user"),
+            Self::UserDeleted => ("user.deleted", "user"),
+            Self::UserPasswordSet => ("user.password_set", "user"),
+            Self::TenantCreated => ("tenant.created", "tenant"),
+            Self::TenantSuspended => ("tenant.suspended", "tenant"),
+            Self::TenantActivated => ("tenant.activated", "tenant"),
+            Self::RoleCreated => ("role.created", "role"),
+            Self::MemberAdded => ("member.added", "membership"),
+            Self::MemberRemoved => ("member.removed", "membership"),
+        }
+    }
+}
+
+/// Who made it happen.
+#[derive(Clone, Debug)]
+pub enum Actor {
+    /// A person whom the call proved or named.
+    User(UserId),
+    /// Somebody who gave an identifier that names nobody: its HMAC.
+    Anonymous(String),
+    /// An operator at the command line, by the name of the operating system's user.
+    Cli(String),
+    /// The service itself.
+    System,
+}
+
+/// Where a call came from, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// The call's request id.
+    pub request_id: Option<String>,
+    /// The end user's address, as the backend tells.
+    pub ip_address: Option<String>,
+    /// The client.
+    pub client_id: Option<String>,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The object's id.
+    pub object_id: Option<String>,
+    /// The tenant.
+    pub tenant_id: Option<TenantId>,
+    /// The session.
+    pub session_id: Option<SessionId>,
+    /// More, a JSON object without secrets and names of people.
+    pub details: Option<serde_json::Value>,
+}
+
+/// An event of success, ready to be stored.
+#[must_use]
+pub fn success(app: &App, event: Event, actor: Actor, origin: &Origin, about: About) -> Row {
+    row(app, event, None, actor, origin, about)
+}
+
+/// An event of failure, ready to be stored.
+#[must_use]
+pub fn failure(app: &App, event: Event, error: &Error, actor: Actor, origin: &Origin, about: About) -> Row {
+    row(app, event, Some(error.reason().0), actor, origin, about)
+}
+
+fn row(app: &App, event: Event, reason: Option<&'static str>, actor: Actor, origin: &Origin, about: About) -> Row {
+    let (name, object_kind) = event.names();
+    let (actor_kind, actor_id) = match actor {
+        Actor::User(id) => ("user", Some(id.to_string())),
+        Actor::Anonymous(identifier) => ("anonymous", Some(identifier)),
+        Actor::Cli(user) => ("cli", Some(format!("cli:{user}"))),
+        Actor::System => ("system", None),
+    };
+    Row {
+        id: AuditEventId::generate(&app.entropy, &app.clock),
+        created_at: app.clock.now(),
+        event: name,
+        outcome: if reason.is_some() { "failure" } else { "success" },
+        reason,
+        actor_kind,
+        actor_id,
+        object_kind: about.object_id.is_some().then_some(object_kind),
+        object_id: about.object_id,
+        tenant_id: about.tenant_id,
+        session_id: about.session_id,
+        client_id: origin.client_id.clone(),
+        ip_address: origin.ip_address.clone(),
+        request_id: origin.request_id.clone(),
+        details: about.details.unwrap_or_else(|| json!({})),
+    }
+}
+
+/// An identifier that names nobody, as the trail may keep it.
+#[must_use]
+pub fn unknown_identifier(app: &App, raw: &str) -> Actor {
+    let mac = app.roots.first().mac(Purpose::Identifier, &[identifier::throttle_text(raw).as_bytes()]);
+    Actor::Anonymous(mac.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,223 @@
+//! Logging in by password: `Login`, and the password grant of `IssueToken`.
+//!
+//! ```text
+//! identifier ─► user and credential ─► one hash ─► right? ─► must change? ─► tenant ─► session
+//!                (or nobody)            always        │ no                     │ no
+//!                                                     ▼                        ▼
+//!                                         INVALID_CREDENTIALS, audited    its reason, audited
+//! ```
+//!
+//! Wrong password, unknown identifier, disabled user, no password, reset required, and anything malformed or over-long: one path, one
+//! answer, one hash, one audit event. The tenant is looked at only after the password was right, so that nobody learns anything about a
+//! tenant without one.
+//!
+//! The session is opened on condition that nothing moved since the password was looked up: the user's state and epoch and the
+//! credential's version are compared again in the transaction that stores the session. A password change that ran meanwhile wins.
+
+use std::time::Instant;
+
+use super::{
+    access::{self, Powers, TenantScope, TenantView, Visible},
+    audit::{self, Actor, Event, Origin},
+    passwords::{Normalized, Stored, hasher::Verdict},
+    sessions::{self, Opening},
+    tokens::{self, TokenSet, Wanted},
+};
+use crate::{
+    app::App,
+    ctx::tenant_key,
+    error::{Error, Result},
+    store::{
+        self, Tx, audit_events,
+        audit_events::Row,
+        credentials::{self, Credential},
+        instance, memberships,
+        sessions::{Device, Epochs, Session},
+        tenants::TenantKey,
+        users::{self, User, UserState},
+    },
+    values::{identifier::Identifier, secret::Password},
+};
+
+/// The most tenants that a login answers.
+pub const MAX_TENANTS: usize = 100;
+
+/// What somebody logs in with.
+#[derive(Debug)]
+pub struct Attempt {
+    /// E-mail address or user name, as typed.
+    pub identifier: String,
+    /// The password, as typed.
+    pub password: Password,
+    /// The tenant to bind the session to, as the request names it; read only after the password was right.
+    pub tenant_id: String,
+    /// Cap and audiences.
+    pub wanted: Wanted,
+    /// The device.
+    pub device: Device,
+    /// Where the call comes from.
+    pub origin: Origin,
+    /// When the answer is no longer waited for.
+    pub deadline: Instant,
+}
+
+/// A login that succeeded.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// The tokens.
+    pub tokens: TokenSet,
+    /// Who.
+    pub user: User,
+    /// The new session.
+    pub session: Session,
+    /// What the session is capped to.
+    powers: Powers,
+}
+
+/// Who a right password belongs to, as it was when the password was looked up.
+#[derive(Clone, Debug)]
+struct Verified {
+    user: User,
+    credential: Credential,
+    /// The same password under the current parameters, where it was stored under others.
+    renewed: Option<String>,
+}
+
+/// Checks a password and opens a session.
+///
+/// # Errors
+/// [`Error::InvalidCredentials`], [`Error::Overloaded`]; then [`Error::InvalidField`] for `tenant_id` and the reasons of
+/// [`access::enter`].
+pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
+    let verified = verify(app, &attempt).await?;
+    let must_change = verified.credential.must_change;
+    let wanted = if must_change { Wanted::default() } else { attempt.wanted.clone() };
+    // A session that is good for changing the password only is bound to no tenant.
+    let tenant = if must_change { None } else { tenant_key(&attempt.tenant_id)? };
+    let opening = Opening {
+        user_id: verified.user.id,
+        client_id: app.config.tokens.default_client_id.clone(),
+        scope: wanted.scope.clone(),
+        device: attempt.device.clone(),
+        must_change,
+    };
+    let (session, refresh) = sessions::prepare(app, opening)?;
+    let powers = Powers::capped(wanted.scope.clone());
+    let user_id = verified.user.id;
+    let about = audit::About { object_id: Some(user_id.to_string()), session_id: Some(session.id), ..audit::About::default() };
+    let event = audit::success(app, Event::LoginSucceeded, Actor::User(user_id), &attempt.origin, about);
+    let input = (verified, session, tenant, powers.clone(), event);
+    let (user, session, scope) = match app.store.write("open_session", input, |tx, input| async move { open(tx, input).await }).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            record_failure(app, &error, Actor::User(user_id), Some(user_id), &attempt.origin).await?;
+            return Err(error);
+        }
+    };
+    let (access_token, expires_in) = tokens::mint(app, &session, scope.as_ref(), &wanted, session.created_at)?;
+    let refresh_token = refresh.and_then(|token| token.encode(&app.roots));
+    Ok(LoggedIn { tokens: TokenSet { access_token, expires_in, refresh_token, scope: wanted.scope }, user, session, powers })
+}
+
+/// One look-up, one hash, and on failure one event, whatever the reason.
+async fn verify(app: &App, attempt: &Attempt) -> Result<Verified> {
+    let found = match Identifier::parse(&attempt.identifier) {
+        Some(identifier) => app.store.read("find_login", identifier, |db, id| async move { users::find_login(&db, &id).await }).await?,
+        None => None,
+    };
+    let normalized = Normalized::new(&attempt.password);
+    // Whoever may not log in is verified against nothing; the hash is done all the same.
+    let candidate = found.as_ref().filter(|(user, _)| user.state == UserState::Active && normalized.is_some());
+    let credential = candidate.and_then(|(_, credential)| credential.as_ref()).filter(|credential| !credential.reset_required);
+    let stored = credential.and_then(Stored::read);
+    if let (Some(credential), None) = (credential, &stored) {
+        tracing::error!(scheme = credential.scheme, "a stored password cannot be read");
+    }
+    let verdict = app.hasher.verify(normalized.unwrap_or_else(Normalized::nobody), stored, attempt.deadline).await?;
+    let renewed = match verdict {
+        Verdict::Wrong => None,
+        Verdict::Right => Some(None),
+        Verdict::RightButOld(phc) => Some(Some(phc)),
+    };
+    if let (Some(renewed), Some((user, Some(credential)))) = (renewed, found.clone()) {
+        return Ok(Verified { user, credential, renewed });
+    }
+    let user_id = found.map(|(user, _)| user.id);
+    let actor = user_id.map_or_else(|| audit::unknown_identifier(app, &attempt.identifier), Actor::User);
+    record_failure(app, &Error::InvalidCredentials, actor, user_id, &attempt.origin).await?;
+    Err(Error::InvalidCredentials)
+}
+
+/// Stores the failed attempt, unless it was the database or a race that failed.
+async fn record_failure(app: &App, error: &Error, actor: Actor, user: Option<crate::values::ids::UserId>, origin: &Origin) -> Result<()> {
+    let refused = matches!(error, Error::InvalidCredentials | Error::NotAMember | Error::MembershipSuspended | Error::TenantSuspended);
+    if !refused {
+        return Ok(());
+    }
+    let about = audit::About { object_id: user.map(|id| id.to_string()), ..audit::About::default() };
+    let event = audit::failure(app, Event::LoginFailed, error, actor, origin, about);
+    app.store.write("record_failed_login", event, |tx, event| async move { audit_events::insert(&tx, event).await }).await
+}
+
+type OpeningInput = (Verified, Session, Option<TenantKey>, Powers, Row);
+
+/// The transaction: everything that the password check relied on must still hold.
+async fn open(tx: Tx, (verified, mut session, tenant, powers, mut event): OpeningInput) -> Result<(User, Session, Option<TenantScope>)> {
+    let user = users::find_locked(&tx, verified.user.id).await?.ok_or(Error::InvalidCredentials)?;
+    let credential = credentials::find(&tx, user.id).await?;
+    let unmoved = user.state == UserState::Active
+        && user.epoch == verified.user.epoch
+        && credential.as_ref().is_some_and(|now| now.version == verified.credential.version && !now.reset_required);
+    if !unmoved {
+        return Err(Error::InvalidCredentials);
+    }
+    let scope = bind(&tx, &user, tenant.as_ref(), &powers, &mut session).await?;
+    store::sessions::insert(&tx, session.clone()).await?;
+    if let Some(phc) = &verified.renewed {
+        credentials::rehash(&tx, user.id, &verified.credential, super::passwords::ARGON2ID, phc).await?;
+    }
+    event.tenant_id = session.tenant_id;
+    audit_events::insert(&tx, event).await?;
+    Ok((user, session, scope))
+}
+
+/// Binds a session to the epochs of this moment, and to a tenant that its user may act in.
+///
+/// # Errors
+/// Those of [`access::enter`].
+pub(super) async fn bind(
+    tx: &Tx,
+    user: &User,
+    tenant: Option<&TenantKey>,
+    powers: &Powers,
+    session: &mut Session,
+) -> Result<Option<TenantScope>> {
+    let instance = instance::find(tx).await?.ok_or_else(|| Error::internal("the instance row is missing"))?;
+    session.epochs = Epochs { instance: instance.epoch, user: user.epoch, tenant: None, membership: None };
+    let Some(key) = tenant else { return Ok(None) };
+    let standing = memberships::find_standing(tx, user.id, key).await?;
+    let scope = access::enter(user, standing, powers)?;
+    session.tenant_id = Some(scope.tenant().id);
+    session.epochs.tenant = Some(scope.tenant().epoch);
+    session.epochs.membership = scope.membership().map(|membership| membership.epoch);
+    Ok(Some(scope))
+}
+
+impl LoggedIn {
+    /// The user as the answer may show it.
+    #[must_use]
+    pub fn shown_user(&self) -> User {
+        User { superuser: self.user.superuser && self.tokens.scope.is_none(), ..self.user.clone() }
+    }
+
+    /// The user's tenants, at most [`MAX_TENANTS`], and whether there are more. Nothing where the password must be changed first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database is away.
+    pub async fn tenants(&self, app: &App) -> Result<(Vec<TenantView>, bool)> {
+        if self.session.must_change {
+            return Ok((Vec::new(), false));
+        }
+        super::tenants::first_page(app, self.user.id, Visible::All, &self.powers, MAX_TENANTS).await
+    }
+}

@@ -1,0 +1,111 @@
+//! Members of a tenant: adding, removing and listing them.
+
+use serde_json::json;
+
+use super::audit::{self, Actor, Event, Origin};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    store::{
+        Tx, audit_events,
+        audit_events::Row,
+        memberships::{self, Membership},
+        roles::{self, Role},
+        tenants::Tenant,
+        users::User,
+    },
+    values::{
+        ids::{MembershipId, TenantId, UserId},
+        time::Timestamp,
+    },
+};
+
+/// The most roles of one member: their names must fit into a token.
+const MAX_ROLES: usize = 32;
+
+#[derive(Clone)]
+struct Adding {
+    id: MembershipId,
+    tenant: TenantId,
+    user: UserId,
+    role_names: Vec<String>,
+    now: Timestamp,
+    event: Row,
+}
+
+/// Makes a user a member with the roles of those names.
+///
+/// # Errors
+/// [`Error::NotFound`] for a role that the tenant does not have, [`Error::Taken`] where the user is a member already,
+/// [`Error::SeatLimit`] where the tenant is full.
+pub async fn add(app: &App, tenant: &Tenant, user: &User, role_names: Vec<String>, actor: Actor) -> Result<MembershipId> {
+    if role_names.len() > MAX_ROLES {
+        return Err(Error::field("role", format!("must be at most {MAX_ROLES}")));
+    }
+    let id = MembershipId::generate(&app.entropy, &app.clock);
+    let details = json!({ "user_id": user.id.to_string(), "roles": role_names });
+    let about =
+        audit::About { object_id: Some(id.to_string()), tenant_id: Some(tenant.id), details: Some(details), ..audit::About::default() };
+    let event = audit::success(app, Event::MemberAdded, actor, &Origin::default(), about);
+    let input = Adding { id, tenant: tenant.id, user: user.id, role_names, now: app.clock.now(), event };
+    app.store.write("add_member", input, |tx, input| async move { insert(tx, input).await }).await
+}
+
+async fn insert(tx: Tx, adding: Adding) -> Result<MembershipId> {
+    // The tenant's row is the queue for its seats.
+    let tenant = memberships::lock_tenant(&tx, adding.tenant).await?;
+    let taken = memberships::count_seats(&tx, tenant.id).await?;
+    if tenant.seat_limit.is_some_and(|limit| taken >= u64::try_from(limit).unwrap_or_default()) {
+        return Err(Error::SeatLimit);
+    }
+    let mut role_ids = Vec::new();
+    for name in &adding.role_names {
+        let role = roles::find_by_name(&tx, tenant.id, name).await?.ok_or(Error::NotFound("role"))?;
+        if !role_ids.contains(&role.id) {
+            role_ids.push(role.id);
+        }
+    }
+    let id = memberships::add(&tx, adding.id, tenant.id, adding.user, &role_ids, adding.now).await?;
+    // An earlier membership keeps its id.
+    audit_events::insert(&tx, Row { object_id: Some(id.to_string()), ..adding.event }).await?;
+    Ok(id)
+}
+
+/// Ends a membership.
+///
+/// # Errors
+/// [`Error::NotFound`] where there is none.
+pub async fn remove(app: &App, tenant: &Tenant, user: &User, actor: Actor) -> Result<()> {
+    let about = audit::About {
+        object_id: Some(user.id.to_string()),
+        tenant_id: Some(tenant.id),
+        details: Some(json!({ "user_id": user.id.to_string() })),
+        ..audit::About::default()
+    };
+    let event = audit::success(app, Event::MemberRemoved, actor, &Origin::default(), about);
+    let unit = |tx, (tenant, user, event)| async move { delete(tx, tenant, user, event).await };
+    app.store.write("remove_member", (tenant.id, user.id, event), unit).await
+}
+
+async fn delete(tx: Tx, tenant: TenantId, user: UserId, event: Row) -> Result<()> {
+    if !memberships::remove(&tx, tenant, user).await? {
+        return Err(Error::NotFound("membership"));
+    }
+    audit_events::insert(&tx, event).await
+}
+
+/// Every member of a tenant with their roles.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn list(app: &App, tenant: TenantId) -> Result<Vec<(Membership, User, Vec<Role>)>> {
+    super::collect(
+        |after: Option<MembershipId>| {
+            app.store.read("list_members", after, move |db, after| async move {
+                memberships::list_members(&db, tenant, after, super::BATCH).await
+            })
+        },
+        |(membership, _, _)| membership.id,
+    )
+    .await
+}

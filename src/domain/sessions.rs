@@ -1,0 +1,145 @@
+//! Sessions: what a new one is, how one ends.
+//!
+//! ```text
+//!              login, password grant, password change
+//!                             │
+//!                             ▼            refresh (generation + 1)
+//!                           live ◄──────────────┐
+//!            ┌────────────────┼────────────────┴┘
+//!     logout, reuse      idle or absolute      epoch of instance, user, tenant
+//!            │              expiry             or membership moved on
+//!            ▼                ▼                      ▼
+//!         revoked          expired                 dead
+//! ```
+//!
+//! A session never comes back. It is good while it is not revoked, not expired, and every epoch that it was opened under is still the
+//! current one: ending all sessions of a user is one changed row, and so is ending all of a tenant or of the instance.
+
+use crate::{
+    app::App,
+    domain::{
+        audit::{self, Actor, Event, Origin},
+        tokens::{self, PASSWORD_CHANGE_LIFETIME, claims::ExpiryRule},
+    },
+    error::{Error, Result},
+    store::{
+        audit_events,
+        sessions::{self, Device, Epochs, Session},
+    },
+    values::{
+        ids::{SessionId, UserId},
+        opaque::{self, RefreshToken},
+        permission::PermissionSet,
+    },
+};
+
+/// What a session is opened with.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The client whose refresh tokens it answers.
+    pub client_id: String,
+    /// The cap.
+    pub scope: Option<PermissionSet>,
+    /// The device.
+    pub device: Device,
+    /// Good for changing the password only: short, and without a refresh token.
+    pub must_change: bool,
+}
+
+/// A new session with its first refresh token. Tenant and epochs are filled in by the transaction that stores it, from what it reads.
+///
+/// # Errors
+/// [`Error::Internal`] where the refresh token cannot be made.
+pub fn prepare(app: &App, opening: Opening) -> Result<(Session, Option<RefreshToken>)> {
+    let now = app.clock.now();
+    let id = SessionId::generate(&app.entropy, &app.clock);
+    let tokens = &app.config.tokens;
+    let (idle, absolute) = if opening.must_change {
+        (PASSWORD_CHANGE_LIFETIME, PASSWORD_CHANGE_LIFETIME)
+    } else {
+        (tokens.idle_lifetime, tokens.absolute_lifetime)
+    };
+    let refresh = (!opening.must_change).then(|| RefreshToken::first(&app.roots, id, &app.entropy));
+    let session = Session {
+        id,
+        user_id: opening.user_id,
+        tenant_id: None,
+        client_id: opening.client_id,
+        scope: opening.scope.map(|scope| scope.to_string()).unwrap_or_default(),
+        // RFC 8176: a password.
+        amr: "pwd".to_owned(),
+        epochs: Epochs { instance: 0, user: 0, tenant: None, membership: None },
+        must_change: opening.must_change,
+        created_at: now,
+        last_seen_at: now,
+        idle_expires_at: now.plus(idle.min(absolute)),
+        expires_at: now.plus(absolute),
+        device: opening.device,
+        revoked_at: None,
+        refresh_generation: 0,
+        refresh_digest: refresh.as_ref().map(|token| token.digest().to_vec()),
+        rotated_at: now,
+    };
+    Ok((session, refresh))
+}
+
+/// The credential that names the session to end.
+#[derive(Debug)]
+pub enum Ending {
+    /// An access token, also an expired one, of either kind.
+    AccessToken(String),
+    /// A refresh token of any generation.
+    RefreshToken(String),
+}
+
+/// Ends the session that a token names. What is not a token of ours, or names a session that is over, is success (RFC 7009, 2.2): the
+/// holder wanted it to be good for nothing, and it is.
+///
+/// # Errors
+/// [`Error::TokenInvalid`] for a token of the other kind, which would go on living unnoticed; [`Error::AudienceMismatch`] for a
+/// narrowed token: who holds one must not end the session that it was made from.
+pub async fn end(app: &App, ending: Ending, origin: Origin) -> Result<()> {
+    let Some((id, client_id)) = named(app, ending)? else { return Ok(()) };
+    let found = app.store.read("session_to_end", id, |db, id| async move { sessions::find(&db, id).await }).await?;
+    let Some(session) = found.filter(|session| client_id.as_ref().is_none_or(|client| *client == session.client_id)) else { return Ok(()) };
+    let about = audit::About {
+        object_id: Some(id.to_string()),
+        tenant_id: session.tenant_id,
+        session_id: Some(id),
+        details: Some(serde_json::json!({ "cause": "logout" })),
+    };
+    let event = audit::success(app, Event::SessionRevoked, Actor::User(session.user_id), &origin, about);
+    let input = (id, event, app.clock.now());
+    let unit = |tx, (id, event, now)| async move {
+        if sessions::revoke(&tx, id, "logout", now).await? {
+            audit_events::insert(&tx, event).await?;
+        }
+        Ok(())
+    };
+    app.store.write("end_session", input, unit).await
+}
+
+/// The session that a token names and, for a refresh token, the client that it must belong to.
+fn named(app: &App, ending: Ending) -> Result<Option<(SessionId, Option<String>)>> {
+    match ending {
+        Ending::AccessToken(token) => {
+            if opaque::kind_of(&token).is_some() {
+                return Err(Error::TokenInvalid);
+            }
+            let Ok(presented) = tokens::read(app, &token, ExpiryRule::Ignored) else { return Ok(None) };
+            if !presented.claims.has_audience(&app.config.tokens.issuer) {
+                return Err(Error::AudienceMismatch);
+            }
+            Ok(presented.claims.sid.map(|sid| (sid, None)))
+        }
+        Ending::RefreshToken(token) => {
+            let token = token.as_str();
+            if let Ok(refresh) = RefreshToken::parse(token, &app.roots) {
+                return Ok(Some((refresh.session, Some(app.config.tokens.default_client_id.clone()))));
+            }
+            if tokens::read(app, token, ExpiryRule::Ignored).is_ok() { Err(Error::TokenInvalid) } else { Ok(None) }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Starting: from a configuration to an [`App`] that may serve, or a refusal that says what to do.
+//!
+//! ```text
+//! database there? ─► root secret ─► ours? schema? ─► root secret of this database? ─► signing key ─► hashing threads
+//!   (SQLite: made)    (SQLite: made,                      (instance.root_check)         (made once)
+//!                      with a new database only)
+//! ```
+//!
+//! Everything here is done by every command that opens the database, so that none works on a database that `serve` would refuse.
+//!
+//! **The key file** of SQLite, `<database file>.key`, is written whole beside its place and linked there: of two first starts one makes
+//! it and the other reads it, and a crash leaves no half of one. A database that has rows but no key is refused: a new key would lock
+//! everybody out for good and look like success.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use secrecy::ExposeSecret;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::{keys, passwords};
+use crate::{
+    app::App,
+    config::Config,
+    error::Error,
+    store::{self, Store, Target, instance, schema::Found, users},
+    values::{
+        entropy::Entropy,
+        secret::{self, RootSecrets},
+        time::Clock,
+    },
+};
+
+/// Why the service does not start. Each text says what to do.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A value of the configuration that only shows here.
+    #[error("{0}")]
+    Configuration(String),
+    /// The database file, or what lies there instead.
+    #[error("{0}")]
+    Database(String),
+    /// The root secret.
+    #[error("{0}")]
+    RootSecret(String),
+    /// Anything that the store or a decision refuses.
+    #[error("{0}")]
+    Failed(#[from] Error),
+}
+
+/// Builds the service.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App, StartError> {
+    let target = Target::parse(config.database.url.expose_secret())?;
+    let (store, roots) = match &target {
+        Target::Sqlite(path) => open_sqlite(&config, path, &entropy).await?,
+        Target::Postgres => open_postgres(&config).await?,
+    };
+    claim(&store, &roots, &clock).await?;
+    let keys = keys::ensure(&store, &roots, &entropy, &clock).await?;
+    let parameters = passwords::parameters(&config.passwords)?;
+    let threads = config.passwords.hash_threads.unwrap_or_else(hash_threads);
+    let hasher = passwords::hasher::Hasher::start(parameters, threads, config.passwords.queue, entropy.clone())?;
+    Ok(App { config, store, clock, entropy, roots, hasher, keys })
+}
+
+/// One core is left for everything else.
+fn hash_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+}
+
+async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<(Store, RootSecrets), StartError> {
+    let shown = path.display();
+    let exists = path.try_exists().map_err(|e| StartError::Database(format!("the database {shown} cannot be looked at: {e}")))?;
+    if exists {
+        check_database_file(path)?;
+    } else if !config.database.migrate_on_start() {
+        let hint = "database.migrate_on_start is off: run `doorward migrate up` first";
+        return Err(StartError::Database(format!("there is no database {shown}, and {hint}")));
+    } else if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(StartError::Database(format!("the folder {} of the database does not exist: make it first", folder.display())));
+    }
+    // The key comes first: a crash between the two leaves a key without a database, which the next start uses.
+    let configured = configured_roots(config)?;
+    let roots = match configured {
+        Some(roots) => roots,
+        None => key_file(path, exists, entropy)?,
+    };
+    let store = store::connect(&config.database, true).await.map_err(|e| not_a_database(&shown.to_string(), e))?;
+    check_schema(config, &store).await?;
+    Ok((store, roots))
+}
+
+async fn open_postgres(config: &Config) -> Result<(Store, RootSecrets), StartError> {
+    let missing = "on PostgreSQL secrets.root must be set: make one with `doorward secret generate` and give the same to every replica";
+    let roots = configured_roots(config)?.ok_or_else(|| StartError::RootSecret(missing.to_owned()))?;
+    let store = store::connect(&config.database, false).await.map_err(|error| match error {
+        Error::Unavailable(cause) => StartError::Database(format!("the database does not answer ({cause}): check database.url")),
+        other => StartError::Failed(other),
+    })?;
+    check_schema(config, &store).await?;
+    Ok((store, roots))
+}
+
+/// Applies migrations where that is allowed; otherwise the database must have every one that this version needs.
+async fn check_schema(config: &Config, store: &Store) -> Result<(), StartError> {
+    let found = store.found().await.map_err(|e| not_a_database("database.url", e))?;
+    if found == Found::Foreign {
+        return Err(StartError::Database("the database holds tables that are not Doorward's: give it a database of its own".to_owned()));
+    }
+    let missing: Vec<String> = store.migrations().await?.into_iter().filter(|m| !m.applied).map(|m| m.name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !config.database.migrate_on_start() {
+        let list = missing.join(", ");
+        return Err(StartError::Database(format!("the database lacks migrations ({list}): run `doorward migrate up` first")));
+    }
+    let applied = store::schema::migrate(&config.database).await?;
+    tracing::info!(count = applied.len(), "the schema was brought up to date");
+    Ok(())
+}
+
+/// Binds the database to its root secret at the first start, and holds it to it ever after.
+async fn claim(store: &Store, roots: &RootSecrets, clock: &Clock) -> Result<(), StartError> {
+    let input = (roots.first().check(), clock.now());
+    let stored = store
+        .write("claim_database", input, |tx, (check, now)| async move {
+            instance::insert_if_absent(&tx, now).await?;
+            let known = instance::lock(&tx).await?.root_check;
+            if known.is_none() && users::list(&tx, None, 1).await?.is_empty() {
+                instance::set_root_check(&tx, &check).await?;
+                return Ok(Some(check));
+            }
+            Ok(known)
+        })
+        .await?;
+    if stored.is_some_and(|check| roots.accepts_check(&check)) {
+        return Ok(());
+    }
+    let text = "the database belongs to another root secret: give the one it was made with in secrets.root or, for SQLite, put its \
+                key file back beside it";
+    Err(StartError::RootSecret(text.to_owned()))
+}
+
+fn configured_roots(config: &Config) -> Result<Option<RootSecrets>, StartError> {
+    if config.secrets.root.is_empty() {
+        return Ok(None);
+    }
+    let roots: Vec<&str> = config.secrets.root.iter().map(ExposeSecret::expose_secret).collect();
+    RootSecrets::parse(&roots).map(Some).map_err(|e| StartError::RootSecret(format!("secrets.root: {e}")))
+}
+
+/// The key file beside an SQLite database: made with a new database, read with an existing one.
+fn key_file(database: &Path, database_exists: bool, entropy: &Entropy) -> Result<RootSecrets, StartError> {
+    let path = with_suffix(database, ".key");
+    let shown = path.display();
+    if !path.exists() {
+        if database_exists && fs::metadata(database).is_ok_and(|file| file.len() > 0) {
+            let text = format!("the database {} is there, but its key file {shown} is not: put it back", database.display());
+            return Err(StartError::RootSecret(text));
+        }
+        make_key_file(&path, entropy).map_err(|e| StartError::RootSecret(format!("the key file {shown} cannot be made: {e}")))?;
+    }
+    let unreadable = |e: std::io::Error| StartError::RootSecret(format!("the key file {shown} cannot be read: {e}"));
+    let mode = fs::metadata(&path).map_err(unreadable)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let text = format!("the key file {shown} is open to others (mode {:o}): run chmod 600 {shown}", mode & 0o777);
+        return Err(StartError::RootSecret(text));
+    }
+    let text = Zeroizing::new(fs::read_to_string(&path).map_err(unreadable)?);
+    let roots: Vec<&str> = text.split_whitespace().collect();
+    RootSecrets::parse(&roots).map_err(|e| StartError::RootSecret(format!("the key file {shown}: {e}")))
+}
+
+/// Writes the whole key beside its place, then links it there: the link fails where another start was first, whose key then counts.
+fn make_key_file(path: &Path, entropy: &Entropy) -> std::io::Result<()> {
+    let root = Zeroizing::new(secret::generate_root(entropy));
+    let suffix: String = entropy.bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let draft = with_suffix(path, &format!(".{suffix}"));
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let written = file.write_all(root.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
+    let linked = written.and_then(|()| match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome,
+    });
+    fs::remove_file(&draft)?;
+    linked?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    fs::File::open(folder)?.sync_all()
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// What can be said of the file before SQLite is asked.
+fn check_database_file(path: &Path) -> Result<(), StartError> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let shown = path.display();
+    let unreadable = |e: std::io::Error| StartError::Database(format!("the database {shown} cannot be read: {e}"));
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(StartError::Database(format!("{shown} is no file: name an SQLite database in database.url")));
+    }
+    if metadata.permissions().readonly() {
+        return Err(StartError::Database(format!("the database {shown} is read-only: make it writable for this user")));
+    }
+    let mut head = Vec::with_capacity(MAGIC.len());
+    fs::File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut head)).map_err(unreadable)?;
+    if !head.is_empty() && head != MAGIC {
+        return Err(StartError::Database(format!("{shown} is no SQLite database: name another file in database.url")));
+    }
+    Ok(())
+}
+
+fn not_a_database(shown: &str, error: Error) -> StartError {
+    match error {
+        Error::Unavailable(cause) => StartError::Database(format!("the database {shown} cannot be opened ({cause})")),
+        other => StartError::Failed(other),
+    }
+}

@@ -1,0 +1,167 @@
+//! Access tokens: minting, and reading one that somebody presents.
+//!
+//! Two kinds are JWTs, told apart by the header's `typ`, and neither is ever taken for the other:
+//!
+//! | `typ` | kind | good for |
+//! |---|---|---|
+//! | `at+jwt` (RFC 9068) | [`Kind::Access`] | everything its claims allow |
+//! | `pwc+jwt` | [`Kind::PasswordChange`] | ChangePassword and Logout, ten minutes, the issuer as only audience |
+//!
+//! [`jws`] is the first layer of verification (header and signature), [`claims`] the second (payload). What the database says of the
+//! session is `access`'s. The claims `roles` and `permissions` are for verifiers that are offline; this service never reads them.
+
+use std::time::Duration;
+
+use claims::{Claims, ClaimsError, Expected, ExpiryRule, SubjectKind};
+use jws::HeaderRule;
+use secrecy::SecretString;
+
+use super::access::TenantScope;
+use crate::{
+    app::App,
+    error::{Error, Result},
+    store::sessions::Session,
+    values::{ids::TokenId, permission::PermissionSet, time::Timestamp},
+};
+
+pub mod claims;
+pub mod jws;
+
+/// The media type of access tokens.
+const ACCESS_TYPE: &str = "at+jwt";
+/// The media type of tokens of a login that must change its password.
+const PASSWORD_CHANGE_TYPE: &str = "pwc+jwt";
+/// How long a person has to change a password that must be.
+pub const PASSWORD_CHANGE_LIFETIME: Duration = Duration::from_secs(600);
+
+/// The kinds of JWT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An ordinary access token.
+    Access,
+    /// Good for changing the password only.
+    PasswordChange,
+}
+
+/// A token whose signature and claims hold.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    /// Its kind.
+    pub kind: Kind,
+    /// What it says.
+    pub claims: Claims,
+}
+
+/// An answer of RFC 6749, section 5.1.
+#[derive(Debug)]
+pub struct TokenSet {
+    /// The JWT.
+    pub access_token: SecretString,
+    /// How long it is good.
+    pub expires_in: Duration,
+    /// The opaque refresh token; none where the password must be changed first.
+    pub refresh_token: Option<SecretString>,
+    /// What the access token is capped to.
+    pub scope: Option<PermissionSet>,
+}
+
+/// What an access token is to say beside what its session says.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The cap; none for no cap.
+    pub scope: Option<PermissionSet>,
+    /// The audiences; empty for all of the server's.
+    pub audience: Vec<String>,
+}
+
+impl Wanted {
+    /// Reads the fields `scope` and `audience` of a request.
+    ///
+    /// # Errors
+    /// [`Error::InvalidField`] for a scope that is none, and for an audience that is not one of the server's.
+    pub fn parse(app: &App, scope: &str, audience: Vec<String>) -> Result<Self> {
+        let scope = crate::values::permission::Scope::parse(scope).map_err(|e| Error::field("scope", e.to_string()))?;
+        if scope.as_ref().is_some_and(|scope| scope.to_string().len() > claims::MAX_SCOPE_BYTES) {
+            return Err(Error::field("scope", format!("must have at most {} bytes", claims::MAX_SCOPE_BYTES)));
+        }
+        let tokens = &app.config.tokens;
+        for (index, one) in audience.iter().enumerate() {
+            if *one != tokens.issuer && !tokens.audience.contains(one) {
+                return Err(Error::field(format!("audience[{index}]"), "is no audience of this server"));
+            }
+            if audience.iter().take(index).any(|earlier| earlier == one) {
+                return Err(Error::field(format!("audience[{index}]"), "is named twice"));
+            }
+        }
+        Ok(Self { scope, audience })
+    }
+}
+
+/// Makes the access token of a session. `scope` is the tenant that the session is bound to, as it is now.
+///
+/// # Errors
+/// [`Error::Internal`] where signing fails.
+pub fn mint(
+    app: &App,
+    session: &Session,
+    tenant: Option<&TenantScope>,
+    wanted: &Wanted,
+    now: Timestamp,
+) -> Result<(SecretString, Duration)> {
+    let tokens = &app.config.tokens;
+    let (typ, lifetime, aud) = if session.must_change {
+        (PASSWORD_CHANGE_TYPE, PASSWORD_CHANGE_LIFETIME, vec![tokens.issuer.clone()])
+    } else {
+        let all = || tokens.audience.iter().chain([&tokens.issuer]).cloned().collect();
+        (ACCESS_TYPE, tokens.access_lifetime, if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
+    };
+    let exp = now.plus(lifetime).min(session.expires_at);
+    let epochs = session.epochs;
+    let mut ver = vec![epochs.instance, epochs.user];
+    if session.tenant_id.is_some() {
+        // No membership: a superuser's, which has no epoch of its own.
+        ver.extend([epochs.tenant.unwrap_or_default(), epochs.membership.unwrap_or_default()]);
+    }
+    let claims = Claims {
+        iss: tokens.issuer.clone(),
+        sub: session.user_id.as_uuid(),
+        sub_kind: SubjectKind::User,
+        aud,
+        client_id: session.client_id.clone(),
+        iat: now,
+        nbf: now,
+        exp,
+        jti: TokenId::generate(&app.entropy, &app.clock),
+        sid: Some(session.id),
+        auth_time: Some(session.created_at),
+        amr: session.amr.split_whitespace().map(str::to_owned).collect(),
+        ver,
+        scope: wanted.scope.as_ref().map(ToString::to_string),
+        tid: session.tenant_id,
+        roles: session.tenant_id.map(|_| tenant.map(TenantScope::role_names).unwrap_or_default()),
+        permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
+        custom: serde_json::Map::new(),
+    };
+    let signer = &app.keys.signing;
+    let token = jws::sign(typ, &signer.kid, signer.algorithm, &signer.key, &claims).map_err(Error::internal)?;
+    Ok((token.into(), exp.since(now)))
+}
+
+/// Reads a token of either kind.
+///
+/// # Errors
+/// [`Error::TokenExpired`] for one that was good once, [`Error::TokenInvalid`] for everything else.
+pub fn read(app: &App, token: &str, expiry: ExpiryRule) -> Result<Presented> {
+    let rule = HeaderRule::new(&[ACCESS_TYPE, PASSWORD_CHANGE_TYPE]);
+    let verified = jws::verify(token, &app.keys.verifying, &rule).map_err(|_| Error::TokenInvalid)?;
+    let expected =
+        Expected { issuer: &app.config.tokens.issuer, now: app.clock.now(), max_lifetime: app.config.tokens.max_access_lifetime, expiry };
+    let claims = claims::parse(&verified.payload, &expected).map_err(|error| match error {
+        ClaimsError::Expired => Error::TokenExpired,
+        _ => Error::TokenInvalid,
+    })?;
+    // The rule let only these two through, in any case and with or without `application/`.
+    let plain = verified.typ.to_ascii_lowercase();
+    let kind = if plain.ends_with(PASSWORD_CHANGE_TYPE) { Kind::PasswordChange } else { Kind::Access };
+    Ok(Presented { kind, claims })
+}

@@ -1,0 +1,32 @@
+//! The wire. A call goes through the gate ([`gate`]), is decoded, handed to `domain`, and its answer encoded; nothing is decided here.
+//!
+//! | file | what |
+//! |---|---|
+//! | `gate.rs` | every call: request id, policy, caller, subject, deadline, answer's status |
+//! | `status.rs` | errors on the wire; the only place that builds a `Status` |
+//! | `convert.rs` | records → messages, and fields → values |
+//! | one file per service | decode → call → encode |
+//!
+//! **A new RPC**: the proto with its policy, a method here that takes its [`crate::ctx::Ctx`] by [`context`], a function in `domain`.
+
+use tonic::{Request, Status};
+
+use crate::{
+    ctx::Ctx,
+    error::{Error, Result},
+};
+
+pub mod auth;
+mod convert;
+pub mod gate;
+pub mod status;
+
+/// The context that the gate put into a request, and the message.
+fn context<T>(request: Request<T>) -> Result<(Ctx, T), Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    match extensions.remove::<Ctx>() {
+        Some(ctx) => Ok((ctx, message)),
+        // Served past the gate: a defect that must not become a yes.
+        None => Err(status::without_request(&Error::internal("a call came past the gate"))),
+    }
+}

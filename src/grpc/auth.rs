@@ -1,0 +1,231 @@
+//! `AuthService` on the wire.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::{context, convert, status};
+use crate::{
+    app::App,
+    ctx::{Ctx, tenant_key},
+    domain::{
+        access::Requirements,
+        login::{self, Attempt, LoggedIn},
+        password_change::{self, Change},
+        refresh, sessions, tenants,
+        tokens::{TokenSet, Wanted},
+        validate::{self, Question},
+    },
+    error::{Error, Result},
+    pb::v1::{self, auth_service_server::AuthService, issue_token_request::Grant, logout_request::Credential},
+    values::{permission::Permission, secret::Password, text},
+};
+
+/// The most entries of a repeated field of ValidateSession.
+const MAX_REQUIREMENTS: usize = 100;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Auth(Arc<App>);
+
+impl Auth {
+    /// The service of an app.
+    #[must_use]
+    pub const fn new(app: Arc<App>) -> Self {
+        Self(app)
+    }
+}
+
+/// Takes the context out of the request, runs the call, and turns its error into a status.
+macro_rules! answer {
+    ($self:ident, $request:ident, $call:path) => {{
+        let (ctx, message) = context($request)?;
+        $call(&$self.0, &ctx, message).await.map(Response::new).map_err(|error| status::of(&error, ctx.request_id()))
+    }};
+}
+
+#[tonic::async_trait]
+impl AuthService for Auth {
+    async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::LoginResponse>, Status> {
+        answer!(self, request, log_in)
+    }
+
+    async fn issue_token(&self, request: Request<v1::IssueTokenRequest>) -> Result<Response<v1::IssueTokenResponse>, Status> {
+        answer!(self, request, issue_token)
+    }
+
+    async fn get_me(&self, request: Request<v1::GetMeRequest>) -> Result<Response<v1::GetMeResponse>, Status> {
+        answer!(self, request, get_me)
+    }
+
+    async fn validate_session(
+        &self,
+        request: Request<v1::ValidateSessionRequest>,
+    ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
+        answer!(self, request, validate_session)
+    }
+
+    async fn list_tenants(&self, request: Request<v1::ListTenantsRequest>) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        answer!(self, request, list_tenants)
+    }
+
+    async fn logout(&self, request: Request<v1::LogoutRequest>) -> Result<Response<v1::LogoutResponse>, Status> {
+        answer!(self, request, log_out)
+    }
+
+    async fn change_password(&self, request: Request<v1::ChangePasswordRequest>) -> Result<Response<v1::ChangePasswordResponse>, Status> {
+        answer!(self, request, change_password)
+    }
+}
+
+async fn log_in(app: &App, ctx: &Ctx, request: v1::LoginRequest) -> Result<v1::LoginResponse> {
+    let device = convert::device(request.client_info)?;
+    let attempt = Attempt {
+        identifier: request.identifier,
+        password: Password::new(request.password),
+        tenant_id: request.tenant_id,
+        wanted: Wanted::default(),
+        origin: ctx.origin(&device, &app.config.tokens.default_client_id),
+        device,
+        deadline: ctx.deadline(),
+    };
+    let opened = login::log_in(app, attempt).await?;
+    let (tenants, more_tenants) = opened.tenants(app).await?;
+    let user = convert::user(opened.shown_user());
+    let LoggedIn { tokens, session, .. } = opened;
+    let current = session.id;
+    Ok(v1::LoginResponse {
+        tokens: Some(convert::token_set(tokens)),
+        user: Some(user),
+        session: Some(convert::session(session, current)),
+        tenants: convert::tenants(tenants),
+        more_tenants,
+        device_token: String::new(),
+    })
+}
+
+async fn issue_token(app: &App, ctx: &Ctx, request: v1::IssueTokenRequest) -> Result<v1::IssueTokenResponse> {
+    let set = match request.grant {
+        Some(Grant::Password(ref grant)) => {
+            let (username, password) = (grant.username.clone(), Password::new(grant.password.clone()));
+            password_grant(app, ctx, username, password, request).await?
+        }
+        Some(Grant::RefreshToken(ref grant)) => {
+            let token = grant.refresh_token.clone();
+            refresh_grant(app, ctx, token, request).await?
+        }
+        Some(Grant::ClientCredentials(_)) => {
+            return Err(Error::FeatureDisabled("the grant client_credentials is not served by this version"));
+        }
+        Some(Grant::TokenExchange(_)) => return Err(Error::FeatureDisabled("the grant token_exchange is not served by this version")),
+        None => return Err(Error::field("grant", "is needed")),
+    };
+    Ok(v1::IssueTokenResponse { tokens: Some(convert::token_set(set)) })
+}
+
+async fn password_grant(app: &App, ctx: &Ctx, username: String, password: Password, request: v1::IssueTokenRequest) -> Result<TokenSet> {
+    let device = convert::device(request.client_info)?;
+    let attempt = Attempt {
+        identifier: username,
+        password,
+        tenant_id: request.tenant_id,
+        wanted: Wanted::parse(app, &request.scope, request.audience)?,
+        origin: ctx.origin(&device, &app.config.tokens.default_client_id),
+        device,
+        deadline: ctx.deadline(),
+    };
+    Ok(login::log_in(app, attempt).await?.tokens)
+}
+
+async fn refresh_grant(app: &App, ctx: &Ctx, token: String, request: v1::IssueTokenRequest) -> Result<TokenSet> {
+    let device = convert::device(request.client_info)?;
+    let request = refresh::Request {
+        token,
+        tenant: tenant_key(&request.tenant_id)?,
+        wanted: Wanted::parse(app, &request.scope, request.audience)?,
+        origin: ctx.origin(&device, &app.config.tokens.default_client_id),
+    };
+    refresh::refresh(app, request).await
+}
+
+async fn get_me(_: &App, ctx: &Ctx, _: v1::GetMeRequest) -> Result<v1::GetMeResponse> {
+    let subject = ctx.subject()?;
+    Ok(v1::GetMeResponse {
+        principal: Some(convert::principal(subject)),
+        session: Some(convert::own_session(subject)),
+        token: Some(convert::token_facts(&subject.token)),
+    })
+}
+
+async fn validate_session(app: &App, ctx: &Ctx, request: v1::ValidateSessionRequest) -> Result<v1::ValidateSessionResponse> {
+    let token = ctx.token(&request.access_token)?.to_owned();
+    let answer = validate::validate(app, &token, question(request)?).await?;
+    let subject = &answer.subject;
+    Ok(v1::ValidateSessionResponse {
+        principal: Some(convert::principal(subject)),
+        session: Some(convert::own_session(subject)),
+        token: Some(convert::token_facts(&subject.token)),
+        tenant: answer.tenant.map(convert::tenant),
+        tenants: convert::tenants(answer.tenants),
+        more_tenants: answer.more_tenants,
+        superuser_access: answer.superuser_access,
+        fresh_until: None,
+    })
+}
+
+fn question(request: v1::ValidateSessionRequest) -> Result<Question> {
+    for (field, count) in [("permissions", request.permissions.len()), ("any_role", request.any_role.len())] {
+        if count > MAX_REQUIREMENTS {
+            return Err(Error::field(field, format!("must be at most {MAX_REQUIREMENTS}")));
+        }
+    }
+    let permission =
+        |(index, text): (usize, &String)| Permission::parse(text).map_err(|e| Error::field(format!("permissions[{index}]"), e.to_string()));
+    for (index, role) in request.any_role.iter().enumerate() {
+        text::role_name(role).map_err(|e| Error::field(format!("any_role[{index}]"), e.to_string()))?;
+    }
+    text::text(&request.audience, 512).map_err(|e| Error::field("audience", e.to_string()))?;
+    // Both kinds of freshness are answered from the database by this version; a number that is none is refused.
+    v1::Freshness::try_from(request.freshness).map_err(|_| Error::field("freshness", "is unknown"))?;
+    Ok(Question {
+        tenant: tenant_key(&request.tenant_id)?,
+        requirements: Requirements {
+            permissions: request.permissions.iter().enumerate().map(permission).collect::<Result<_>>()?,
+            any_role: request.any_role,
+            superuser: request.superuser,
+        },
+        audience: (!request.audience.is_empty()).then_some(request.audience),
+        include_tenants: request.include_tenants,
+    })
+}
+
+async fn list_tenants(app: &App, ctx: &Ctx, request: v1::ListTenantsRequest) -> Result<v1::ListTenantsResponse> {
+    let (views, next_page_token) = tenants::list(app, ctx.subject()?, request.page_size, &request.page_token).await?;
+    Ok(v1::ListTenantsResponse { tenants: convert::tenants(views), next_page_token })
+}
+
+async fn log_out(app: &App, ctx: &Ctx, request: v1::LogoutRequest) -> Result<v1::LogoutResponse> {
+    let ending = match request.credential {
+        Some(Credential::RefreshToken(token)) if !token.is_empty() => sessions::Ending::RefreshToken(token),
+        Some(Credential::AccessToken(token)) => sessions::Ending::AccessToken(ctx.token(&token)?.to_owned()),
+        Some(Credential::RefreshToken(_)) | None => sessions::Ending::AccessToken(ctx.token("")?.to_owned()),
+    };
+    let origin = ctx.origin(&crate::store::sessions::Device::default(), &app.config.tokens.default_client_id);
+    sessions::end(app, ending, origin).await?;
+    Ok(v1::LogoutResponse {})
+}
+
+async fn change_password(app: &App, ctx: &Ctx, request: v1::ChangePasswordRequest) -> Result<v1::ChangePasswordResponse> {
+    let subject = ctx.subject()?;
+    let device = convert::device(request.client_info)?;
+    let change = Change {
+        current: Password::new(request.current_password),
+        new: Password::new(request.new_password),
+        origin: ctx.origin(&device, &subject.facts.session.client_id),
+        device,
+        deadline: ctx.deadline(),
+    };
+    let (tokens, session) = password_change::change(app, subject, change).await?;
+    let current = session.id;
+    Ok(v1::ChangePasswordResponse { tokens: Some(convert::token_set(tokens)), session: Some(convert::session(session, current)) })
+}

@@ -1,0 +1,187 @@
+//! Records → messages, and fields → values. Messages are built here and nowhere else: what is not named here does not leave.
+
+use std::{net::IpAddr, time::Duration};
+
+use prost_types::{Struct, Timestamp as WireTime, Value, value::Kind};
+use secrecy::ExposeSecret;
+
+use crate::{
+    domain::{
+        access::{Subject, TenantView},
+        tokens::{self, TokenSet},
+    },
+    error::{Error, Result},
+    pb::v1,
+    store::{
+        memberships::MembershipState,
+        roles::Role,
+        sessions::{Device, Session},
+        tenants::TenantState,
+        users::{User, UserState},
+    },
+    values::{ids::SessionId, text, time::Timestamp},
+};
+
+const MAX_USER_AGENT: usize = 1024;
+const MAX_DEVICE_NAME: usize = 255;
+
+/// The device that a request tells of. Empty fields are told of nothing.
+///
+/// # Errors
+/// [`Error::InvalidField`] below `client_info`.
+pub fn device(info: Option<v1::ClientInfo>) -> Result<Device> {
+    let info = info.unwrap_or_default();
+    let told = |text: String| (!text.is_empty()).then_some(text);
+    let limited =
+        |field: &str, value: &str, limit| text::text(value, limit).map_err(|e| Error::field(format!("client_info.{field}"), e.to_string()));
+    limited("user_agent", &info.user_agent, MAX_USER_AGENT)?;
+    limited("device_name", &info.device_name, MAX_DEVICE_NAME)?;
+    let ip_address = match told(info.ip_address) {
+        // Stored in the one canonical form, so that equal addresses are equal text.
+        Some(address) => {
+            let parsed: IpAddr = address.parse().map_err(|_| Error::field("client_info.ip_address", "must be an IPv4 or IPv6 address"))?;
+            Some(parsed.to_canonical().to_string())
+        }
+        None => None,
+    };
+    Ok(Device { ip_address, user_agent: told(info.user_agent), device_name: told(info.device_name) })
+}
+
+pub fn token_set(set: TokenSet) -> v1::TokenSet {
+    v1::TokenSet {
+        access_token: set.access_token.expose_secret().to_owned(),
+        token_type: "Bearer".to_owned(),
+        expires_in: seconds(set.expires_in),
+        refresh_token: set.refresh_token.map(|token| token.expose_secret().to_owned()).unwrap_or_default(),
+        scope: set.scope.map(|scope| scope.to_string()).unwrap_or_default(),
+    }
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+pub fn user(user: User) -> v1::User {
+    v1::User {
+        id: user.id.to_string(),
+        external_id: user.external_id.unwrap_or_default(),
+        email: user.email.unwrap_or_default(),
+        username: user.username.unwrap_or_default(),
+        full_name: user.full_name,
+        given_name: user.given_name,
+        family_name: user.family_name,
+        state: match user.state {
+            UserState::Active => v1::UserState::Active,
+            UserState::Disabled => v1::UserState::Disabled,
+            UserState::Deleted => v1::UserState::Deleted,
+            UserState::Unknown => v1::UserState::Unspecified,
+        }
+        .into(),
+        superuser: user.superuser,
+        email_verified: user.email_verified,
+        create_time: Some(time(user.created_at)),
+        attributes: Some(object(user.attributes)),
+    }
+}
+
+pub fn principal(subject: &Subject) -> v1::Principal {
+    v1::Principal { kind: Some(v1::principal::Kind::User(user(subject.user()))) }
+}
+
+/// `current` is the session of the token that asks, or the new one of an answer.
+pub fn session(session: Session, current: SessionId) -> v1::Session {
+    v1::Session {
+        id: session.id.to_string(),
+        tenant_id: session.tenant_id.map(|id| id.to_string()).unwrap_or_default(),
+        client_id: session.client_id,
+        create_time: Some(time(session.created_at)),
+        last_seen_time: Some(time(session.last_seen_at)),
+        idle_expire_time: Some(time(session.idle_expires_at)),
+        expire_time: Some(time(session.expires_at)),
+        ip_address: session.device.ip_address.unwrap_or_default(),
+        user_agent: session.device.user_agent.unwrap_or_default(),
+        device_name: session.device.device_name.unwrap_or_default(),
+        current: session.id == current,
+    }
+}
+
+pub fn own_session(subject: &Subject) -> v1::Session {
+    session(subject.facts.session.clone(), subject.facts.session.id)
+}
+
+pub fn token_facts(token: &tokens::Presented) -> v1::TokenFacts {
+    let claims = &token.claims;
+    v1::TokenFacts {
+        kind: v1::TokenKind::AccessToken.into(),
+        issue_time: Some(time(claims.iat)),
+        expire_time: Some(time(claims.exp)),
+        auth_time: claims.auth_time.map(time),
+        client_id: claims.client_id.clone(),
+        tenant_id: claims.tid.map(|id| id.to_string()).unwrap_or_default(),
+        audience: claims.aud.clone(),
+        scope: claims.scope.clone().unwrap_or_default(),
+        custom_claims: None,
+    }
+}
+
+pub fn tenant(view: TenantView) -> v1::TenantMembership {
+    let TenantView { tenant, membership, roles, permissions } = view;
+    v1::TenantMembership {
+        id: tenant.id.to_string(),
+        external_id: tenant.external_id.unwrap_or_default(),
+        slug: tenant.slug,
+        name: tenant.name,
+        tax_id: tenant.tax_id.unwrap_or_default(),
+        state: match tenant.state {
+            TenantState::Active => v1::TenantState::Active,
+            TenantState::Suspended => v1::TenantState::Suspended,
+            TenantState::Deleted => v1::TenantState::Deleted,
+            TenantState::Unknown => v1::TenantState::Unspecified,
+        }
+        .into(),
+        seat_limit: tenant.seat_limit,
+        membership_state: match membership {
+            Some(MembershipState::Invited) => v1::MembershipState::Invited,
+            Some(MembershipState::Active) => v1::MembershipState::Active,
+            Some(MembershipState::Suspended) => v1::MembershipState::Suspended,
+            Some(MembershipState::Removed) => v1::MembershipState::Removed,
+            Some(MembershipState::Unknown) | None => v1::MembershipState::Unspecified,
+        }
+        .into(),
+        roles: roles.into_iter().map(role).collect(),
+        permissions: permissions.to_strings(),
+    }
+}
+
+pub fn tenants(views: Vec<TenantView>) -> Vec<v1::TenantMembership> {
+    views.into_iter().map(tenant).collect()
+}
+
+fn role(role: Role) -> v1::AssignedRole {
+    v1::AssignedRole { id: role.id.to_string(), name: role.name, level: role.level, attributes: Some(object(role.attributes)) }
+}
+
+fn time(time: Timestamp) -> WireTime {
+    WireTime { seconds: time.as_unix(), nanos: 0 }
+}
+
+/// A JSON object as a `Struct`; what is no object becomes an empty one.
+fn object(json: serde_json::Value) -> Struct {
+    match json {
+        serde_json::Value::Object(members) => Struct { fields: members.into_iter().map(|(name, member)| (name, value(member))).collect() },
+        _ => Struct::default(),
+    }
+}
+
+fn value(json: serde_json::Value) -> Value {
+    let kind = match json {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(flag) => Kind::BoolValue(flag),
+        // A `Struct` has doubles only; larger integers lose their last digits, as everywhere in protobuf JSON.
+        serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        serde_json::Value::String(text) => Kind::StringValue(text),
+        serde_json::Value::Array(items) => Kind::ListValue(prost_types::ListValue { values: items.into_iter().map(value).collect() }),
+        serde_json::Value::Object(_) => Kind::StructValue(object(json)),
+    };
+    Value { kind: Some(kind) }
+}

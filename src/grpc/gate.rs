@@ -1,0 +1,256 @@
+//! The gate: the one layer that every call of the gRPC listener goes through.
+//!
+//! ```text
+//! path in METHODS? ─no─► health, reflection? ─no─► METHOD_UNKNOWN
+//!      │ yes                    │ yes: straight on
+//!      ▼
+//! caller known where it must be? ─► token of `authorization` ─► class: subject, if it has one ─► handler, until the deadline
+//! ```
+//!
+//! Default deny: a path that is in neither list does not get in, whatever is served behind the gate. The handler finds what the gate
+//! settled as a [`Ctx`] in its request and cannot run without one.
+//!
+//! Identity comes from `authorization` alone; `x-user-id` and its like are never looked at. This version knows no service accounts, so
+//! no `doorward-caller` can verify: with one, or with `callers.mode = required`, every method is refused.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use tonic::{Status, body::Body};
+use tower::Service;
+
+use super::status;
+use crate::{
+    app::App,
+    config::CallersMode,
+    ctx::{Ctx, RequestId},
+    domain::access::{self, Accepts, Subject},
+    error::{Code, Error, Result},
+    methods::{self, Access, Method},
+    store::facts::About,
+};
+
+/// Where the request id comes in and goes out.
+const REQUEST_ID: &str = "x-request-id";
+/// Where the calling workload would prove itself.
+const CALLER: &str = "doorward-caller";
+/// RFC-like: the gRPC over HTTP/2 protocol's deadline header.
+const TIMEOUT: &str = "grpc-timeout";
+/// A login that is older does not count as recent.
+const RECENT: Duration = Duration::from_secs(600);
+
+/// What is served without a policy of ours, by its exact path.
+pub const OPEN: [&str; 4] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// A service behind the gate.
+#[derive(Clone, Debug)]
+pub struct Gate<S> {
+    app: Arc<App>,
+    inner: S,
+}
+
+impl<S> Gate<S> {
+    /// Puts the gate before `inner`.
+    #[must_use]
+    pub const fn new(app: Arc<App>, inner: S) -> Self {
+        Self { app, inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Gate<S>
+where
+    S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = tonic::codegen::Bytes> + Send + 'static,
+    B::Error: Into<tonic::codegen::StdError>,
+{
+    type Response = Response<axum::body::Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The clone takes the place of the service that was polled ready.
+        let ready = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, ready);
+        let app = Arc::clone(&self.app);
+        Box::pin(async move { Ok(pass(app, inner, request.map(Body::new)).await) })
+    }
+}
+
+async fn pass<S>(app: Arc<App>, inner: S, request: Request<Body>) -> Response<axum::body::Body>
+where
+    S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
+{
+    let start = Instant::now();
+    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let request_id = RequestId::take(given, &app.entropy, &app.clock);
+    let path = request.uri().path().to_owned();
+    let outcome = match methods::find(&path) {
+        Some(method) => {
+            let deadline = start + allowed(&app, request.headers());
+            let call = guarded(&app, method, inner, request, &request_id, deadline);
+            tokio::time::timeout_at(deadline.into(), call).await.unwrap_or(Err(Error::Deadline))
+        }
+        None if OPEN.contains(&path.as_str()) => open(&app, inner, request).await,
+        None => Err(Error::MethodUnknown),
+    };
+    let mut response = outcome.unwrap_or_else(|error| {
+        report(&path, &request_id, &error);
+        status::of(&error, &request_id).into_http()
+    });
+    normalize(&mut response, &path, &request_id);
+    if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    tracing::debug!(path, request_id = request_id.as_str(), micros = start.elapsed().as_micros(), "a call was answered");
+    response
+}
+
+/// Health and reflection: no subject, no deadline (they stream), but no anonymous workload where callers must be known.
+async fn open<S>(app: &App, inner: S, request: Request<Body>) -> Result<Response<axum::body::Body>>
+where
+    S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
+{
+    let is_health = request.uri().path().starts_with("/grpc.health.v1.");
+    if !is_health && app.config.callers.mode() == CallersMode::Required {
+        return Err(Error::CallerUnauthenticated);
+    }
+    serve(inner, request).await
+}
+
+async fn guarded<S>(
+    app: &App,
+    method: &'static Method,
+    inner: S,
+    mut request: Request<Body>,
+    request_id: &RequestId,
+    deadline: Instant,
+) -> Result<Response<axum::body::Body>>
+where
+    S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
+{
+    if request.headers().contains_key(CALLER) || app.config.callers.mode() == CallersMode::Required {
+        return Err(Error::CallerUnauthenticated);
+    }
+    // A PUBLIC method's message carries the credentials; whatever stands in `authorization` is not for it.
+    let bearer = if method.policy.access == Access::Public { None } else { bearer(request.headers())? };
+    let subject = admit(app, method, bearer.as_deref()).await?;
+    request.extensions_mut().insert(Ctx::new(method, request_id.clone(), deadline, bearer, subject));
+    serve(inner, request).await
+}
+
+/// What the method's class demands.
+async fn admit(app: &App, method: &Method, bearer: Option<&str>) -> Result<Option<Subject>> {
+    match method.policy.access {
+        Access::Public | Access::Token => Ok(None),
+        Access::Session | Access::Tenant => authenticate(app, method, bearer).await.map(Some),
+        // No workload has an identity yet.
+        Access::Service => Err(Error::CallerUnauthenticated),
+        Access::Operator => {
+            let subject = authenticate(app, method, bearer).await?;
+            subject.require_superuser()?;
+            Ok(Some(subject))
+        }
+    }
+}
+
+async fn authenticate(app: &App, method: &Method, bearer: Option<&str>) -> Result<Subject> {
+    let token = bearer.ok_or(Error::TokenMissing)?;
+    let accepts = Accepts { narrowed: method.policy.accepts_narrowed, must_change: method.policy.accepts_must_change };
+    let subject = access::authenticate(app, token, accepts, About::Own).await?;
+    let login = subject.token.claims.auth_time;
+    let is_recent = login.is_some_and(|login| app.clock.now() <= login.plus(RECENT));
+    if method.policy.recent_auth && !is_recent {
+        return Err(Error::ReauthenticationRequired);
+    }
+    Ok(subject)
+}
+
+/// The token in `authorization`, RFC 6750 section 2.1. Only a call without the header has no token; a header that is not one `Bearer`
+/// token is a bad one, so that a backend with optional login never takes a broken client for an anonymous one.
+fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().map_err(|_| Error::TokenInvalid)?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() && values.next().is_none() => {
+            Ok(Some(token.trim().to_owned()))
+        }
+        _ => Err(Error::TokenInvalid),
+    }
+}
+
+/// How long the call may take: what it asks for, within the server's limit.
+fn allowed(app: &App, headers: &HeaderMap) -> Duration {
+    let server = &app.config.server;
+    let asked = headers.get(TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    asked.unwrap_or(server.default_deadline).min(server.max_deadline)
+}
+
+/// `grpc-timeout`: at most eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+/// Runs the handler. A panic in it is one call's INTERNAL, not the end of its connection and of the calls beside it.
+async fn serve<S>(mut inner: S, request: Request<Body>) -> Result<Response<axum::body::Body>>
+where
+    S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
+{
+    let mut call = pin!(inner.call(request));
+    let answer = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
+        Ok(Poll::Ready(answer)) => Poll::Ready(Ok(answer)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(Err(Error::internal("a handler panicked"))),
+    })
+    .await?;
+    let Ok(response) = answer;
+    Ok(response)
+}
+
+/// An error that tonic made gets a reason like every other. Health and reflection keep their own.
+fn normalize(response: &mut Response<axum::body::Body>, path: &str, request_id: &RequestId) {
+    if OPEN.contains(&path) || response.headers().contains_key(status::REASON) {
+        return;
+    }
+    let Some(made) = Status::from_header_map(response.headers()).filter(|made| made.code() != tonic::Code::Ok) else { return };
+    *response = status::foreign(&made, request_id).into_http();
+}
+
+/// Refusals for want of a right are security events, each one logged.
+fn report(path: &str, request_id: &RequestId, error: &Error) {
+    let (reason, code) = error.reason();
+    if code == Code::PermissionDenied {
+        tracing::info!(target: "doorward::security", path, request_id = request_id.as_str(), reason, "permission denied");
+    }
+}

@@ -1,0 +1,7 @@
+//! The small HTTP side: what is asked for by plain HTTP instead of gRPC.
+//!
+//! | module | serves | listener |
+//! |---|---|---|
+//! | [`ops`] | probes, over HTTP and gRPC on one port | `server.ops_addr` |
+
+pub mod ops;

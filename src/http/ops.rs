@@ -1,0 +1,70 @@
+//! The ops listener's routes: probes, over HTTP and over gRPC on one port, always in plain text, and nothing else.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /healthz` | liveness |
+//! | `GET /readyz` | readiness |
+//! | `GET /startupz` | start-up |
+//! | `application/grpc…` to any other path | the gRPC routes (`grpc.health.v1.Health`) |
+//! | any other path | 404 |
+//!
+//! A probe answers 200 `ok` or 503 `not serving`, each with a line feed. Kubernetes' own gRPC probe speaks no TLS: hence a
+//! listener apart from the one that takes credentials.
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tower::ServiceExt;
+
+use crate::server::health::HealthState;
+
+/// Read access to the server's health.
+#[derive(Clone, Debug)]
+pub struct HealthView(watch::Receiver<HealthState>);
+
+impl HealthView {
+    /// A view of the latest state in `states`.
+    #[must_use]
+    pub fn new(states: watch::Receiver<HealthState>) -> Self {
+        Self(states)
+    }
+
+    /// The latest state; nothing is up when its sender is gone, as in [`crate::server::health::mirror`].
+    #[must_use]
+    pub fn now(&self) -> HealthState {
+        if self.0.has_changed().is_err() {
+            return HealthState::default();
+        }
+        *self.0.borrow()
+    }
+}
+
+/// The routes of the ops listener: HTTP probes from `health`, everything that is gRPC from `grpc`.
+pub fn router(health: HealthView, grpc: impl Into<Routes>) -> Router {
+    let grpc = grpc.into().into_axum_router();
+    Router::new()
+        .route("/healthz", get(async |State(health): State<HealthView>| answer(health.now().is_live())))
+        .route("/readyz", get(async |State(health): State<HealthView>| answer(health.now().is_ready())))
+        .route("/startupz", get(async |State(health): State<HealthView>| answer(health.now().is_started())))
+        // Not `merge`: tonic's routes bring a fallback of their own, which answers a plain HTTP request with 200.
+        .fallback(async move |request: Request| other(grpc, request).await)
+        .with_state(health)
+}
+
+fn answer(serving: bool) -> (StatusCode, &'static str) {
+    if serving { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not serving\n") }
+}
+
+async fn other(grpc: Router, request: Request) -> Response {
+    if is_grpc(request.headers()) { grpc.oneshot(request).await.into_response() } else { StatusCode::NOT_FOUND.into_response() }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,235 @@
+//! The running server: listeners, what is served on them, and the way down.
+//!
+//! ```text
+//! bind: both listeners, ops answers NOT_SERVING      a used port shows before any work is done
+//!   │   (start-up: database, migrations, keys)
+//! run:  gRPC is served, SERVING                      readiness follows the database
+//!   │
+//! stop: NOT_SERVING ─► grace ─► GOAWAY ─► drain, with a limit ─► done        a second signal: done at once
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `connections.rs`, `io.rs` | connections: limits, age, drain |
+//! | `health.rs` | what the server says about itself |
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use self::{
+    connections::{Limits, Protocol, Shutdown, ShutdownTrigger},
+    health::HealthState,
+};
+use crate::{
+    app::App,
+    config::{self, Config},
+    grpc::{auth::Auth, gate::Gate},
+    http::ops::{self, HealthView},
+    methods::METHODS,
+    pb::{self, v1::auth_service_server::AuthServiceServer},
+    values::entropy::Entropy,
+};
+
+pub mod connections;
+pub mod health;
+pub mod io;
+
+/// Services that have a health name of their own.
+const SERVICES: &[&str] = &["doorward.v1.AuthService"];
+/// How often the database is asked whether it answers.
+const DATABASE_PROBE: Duration = Duration::from_millis(500);
+/// How long an answer to that may take: with the interval, readiness flips within two seconds.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the server is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// Go on.
+    Run,
+    /// Stop cleanly.
+    Drain,
+    /// Stop at once.
+    Now,
+}
+
+/// A listener that could not be opened.
+#[derive(Debug, Error)]
+#[error("{key} cannot listen on {address}: {cause}; is another server running there? Choose another address")]
+pub struct BindError {
+    key: &'static str,
+    address: SocketAddr,
+    cause: std::io::Error,
+}
+
+/// A server whose listeners are open and whose ops listener already answers.
+pub struct Server {
+    grpc: TcpListener,
+    grpc_addr: SocketAddr,
+    ops_addr: SocketAddr,
+    limits: Limits,
+    stop: watch::Receiver<Stop>,
+    health: watch::Sender<HealthState>,
+    reporter: HealthReporter,
+    ops: Listening,
+}
+
+/// A listener that is served in tasks of its own.
+struct Listening {
+    trigger: ShutdownTrigger,
+    tasks: JoinSet<usize>,
+}
+
+impl Server {
+    /// Opens both listeners and answers NOT_SERVING on the ops one.
+    ///
+    /// # Errors
+    /// [`BindError`] with the address that is taken.
+    pub async fn bind(config: &Config, stop: watch::Receiver<Stop>) -> Result<Self, BindError> {
+        let (grpc, grpc_addr) = listen("server.grpc_addr", config.server.grpc_addr).await?;
+        let (ops_listener, ops_addr) = listen("server.ops_addr", config.server.ops_addr).await?;
+        let limits = limits(&config.server);
+        let (health, states) = watch::channel(HealthState::default());
+        let reporter = HealthReporter::new();
+        health::all_down(&reporter, SERVICES).await;
+        let routes = tonic::service::Routes::new(health_service(&reporter));
+        let service = ops::router(HealthView::new(states.clone()), routes);
+        let (trigger, shutdown) = Shutdown::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(connections::serve(ops_listener, service, Protocol::Auto, limits.clone(), shutdown));
+        let mirrored = reporter.clone();
+        tasks.spawn(async move {
+            health::mirror(states, mirrored, SERVICES).await;
+            0
+        });
+        Ok(Self { grpc, grpc_addr, ops_addr, limits, stop, health, reporter, ops: Listening { trigger, tasks } })
+    }
+
+    /// Where gRPC is served.
+    #[must_use]
+    pub const fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where health is served.
+    #[must_use]
+    pub const fn ops_addr(&self) -> SocketAddr {
+        self.ops_addr
+    }
+
+    /// Serves until it is told to stop. Answers how many connections were cut because they did not end in time.
+    pub async fn run(mut self, app: Arc<App>) -> usize {
+        let (trigger, shutdown) = Shutdown::new();
+        let service = Gate::new(Arc::clone(&app), routes(&app, &self.reporter));
+        let mut grpc = JoinSet::new();
+        grpc.spawn(connections::serve(self.grpc, service, Protocol::Http2, self.limits, shutdown));
+        let mut background = JoinSet::new();
+        background.spawn(watch_database(Arc::clone(&app), self.health.clone()));
+
+        told(&mut self.stop, Stop::Drain).await;
+        tracing::info!("stopping: no longer ready");
+        background.shutdown().await;
+        self.health.send_replace(HealthState { startup: true, ready: false, live: true });
+        let grace = app.config.server.shutdown_grace;
+        tokio::select! {
+            () = tokio::time::sleep(grace) => {}
+            () = told(&mut self.stop, Stop::Now) => {}
+        }
+        health::end_watches(&self.reporter, SERVICES).await;
+        trigger.begin();
+        let cut = tokio::select! {
+            cut = joined(&mut grpc) => cut,
+            () = told(&mut self.stop, Stop::Now) => {
+                trigger.abort();
+                joined(&mut grpc).await
+            }
+        };
+        // The ops listener is last: probes see NOT_SERVING to the end.
+        self.ops.trigger.abort();
+        drop(self.health);
+        joined(&mut self.ops.tasks).await;
+        app.store.close().await;
+        cut
+    }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |cause| BindError { key, address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn limits(server: &config::Server) -> Limits {
+    Limits {
+        max_connections: server.max_connections,
+        max_concurrent_streams: server.max_concurrent_streams,
+        handshake_timeout: server.handshake_timeout,
+        keepalive_interval: server.keepalive_interval,
+        keepalive_timeout: server.keepalive_timeout,
+        max_connection_age: Some(server.max_connection_age),
+        age_seed: u64::from_le_bytes(Entropy::system().bytes()),
+        drain_timeout: server.drain_timeout,
+        max_header_list_bytes: 16 * 1024,
+    }
+}
+
+fn health_service(reporter: &HealthReporter) -> HealthServer<HealthService> {
+    HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
+}
+
+/// What the gRPC listener serves behind the gate. A service that is in the contract but not here answers METHOD_UNKNOWN; a test finds
+/// it.
+fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
+    let limit = app.config.server.max_message_bytes;
+    let auth = AuthServiceServer::new(Auth::new(Arc::clone(app))).max_decoding_message_size(limit);
+    let mut routes = tonic::service::Routes::new(auth).add_service(health_service(reporter));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that clients by reflection can read error details.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    // The sets are compiled in: they either always work or never, which the first test would show.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "reflection is not served"),
+    }
+    debug_assert!(METHODS.iter().all(|method| SERVICES.contains(&method.service)), "every service has a health name");
+    routes.prepare().into_axum_router()
+}
+
+/// Keeps readiness equal to whether the database answers, through the pool that calls use.
+async fn watch_database(app: Arc<App>, health: watch::Sender<HealthState>) -> usize {
+    let follows = app.config.health.readiness_on_database;
+    loop {
+        let answers = matches!(tokio::time::timeout(DATABASE_PATIENCE, app.store.ping()).await, Ok(Ok(())));
+        let state = HealthState { startup: true, ready: answers || !follows, live: true };
+        let changed = health.send_if_modified(|known| std::mem::replace(known, state) != state);
+        if changed {
+            tracing::info!(ready = state.ready, "readiness changed");
+        }
+        tokio::time::sleep(DATABASE_PROBE).await;
+    }
+}
+
+/// Waits until at least this was told. A sender that is gone has told everything.
+async fn told(stop: &mut watch::Receiver<Stop>, what: Stop) {
+    if stop.wait_for(|told| *told >= what).await.is_err() && what == Stop::Now {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn joined(tasks: &mut JoinSet<usize>) -> usize {
+    let mut cut = 0;
+    while let Some(ended) = tasks.join_next().await {
+        cut += ended.unwrap_or_default();
+    }
+    cut
+}

@@ -1,0 +1,180 @@
+//! The one door to the database: every statement of the service is in this module, and nothing outside names sea-orm.
+//!
+//! - [`Store::write`] runs a named unit of work in one transaction, immediate on SQLite, and repeats it a few times where it lost a
+//!   race. A unit must not do anything but talk to its [`Tx`]: it may run more than once.
+//! - [`Store::read`] runs a named read.
+//!
+//! Both run in a task of their own. tonic drops a handler when its caller hangs up; a drop while `BEGIN` is on the wire would give the
+//! connection back to the pool inside an open transaction, and the next borrower would work in it.
+//!
+//! One call holds at most one pooled connection. SQLite has one writer and several readers; PostgreSQL one pool.
+//!
+//! | file | what |
+//! |---|---|
+//! | `connect.rs` | pools and their settings |
+//! | `schema.rs` | migrations under a lock, the check *required ⊆ applied* |
+//! | `errors.rs` | driver errors in the words of the house |
+//! | `facts.rs` | everything that a decision about a session needs, in one statement |
+//! | one file per table | records, finders and writers |
+//!
+//! **A new table**: a migration, an entity, and a file here with its record and functions over [`Db`].
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
+
+use crate::error::{Error, Result};
+
+pub mod audit_events;
+mod connect;
+pub mod credentials;
+mod entity;
+mod errors;
+pub mod facts;
+pub mod instance;
+pub mod memberships;
+pub mod roles;
+pub mod schema;
+pub mod sessions;
+pub mod signing_keys;
+pub mod tenants;
+pub mod users;
+
+pub use connect::{Target, connect};
+
+/// How often a unit of work is tried before its lost races are the caller's.
+const ATTEMPTS: u32 = 6;
+
+/// The database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+}
+
+/// Whatever the finders read from: a [`Tx`] or a [`Reader`].
+pub trait Db: Send + Sync {
+    /// The connection, for the files of this module alone.
+    #[doc(hidden)]
+    fn executor(&self) -> DatabaseExecutor<'_>;
+}
+
+/// A transaction that is open for one unit of work. Clones are the same transaction.
+#[derive(Clone, Debug)]
+pub struct Tx(Arc<DatabaseTransaction>);
+
+impl Db for Tx {
+    fn executor(&self) -> DatabaseExecutor<'_> {
+        DatabaseExecutor::Transaction(&self.0)
+    }
+}
+
+/// A connection for reads, outside any transaction: each statement sees the database of its own moment.
+#[derive(Clone, Debug)]
+pub struct Reader(DatabaseConnection);
+
+impl Db for Reader {
+    fn executor(&self) -> DatabaseExecutor<'_> {
+        DatabaseExecutor::Connection(&self.0)
+    }
+}
+
+impl Store {
+    /// Runs `work` in one transaction and commits it if it answers `Ok`; anything else leaves no trace.
+    ///
+    /// `input` is cloned for every attempt. The commit itself is never repeated: its outcome may be unknown.
+    ///
+    /// # Errors
+    /// What `work` answers; [`Error::Conflict`] after the last lost race; [`Error::Unavailable`] where the database is away.
+    pub async fn write<I, T, F, Fut>(&self, name: &'static str, input: I, work: F) -> Result<T>
+    where
+        I: Clone + Send + Sync + 'static,
+        T: Send + 'static,
+        F: Fn(Tx, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
+        let writer = self.writer.clone();
+        detached(name, async move {
+            let mut attempt = 1;
+            loop {
+                match transaction(&writer, input.clone(), &work).await {
+                    Err(Error::Conflict) if attempt < ATTEMPTS => {
+                        tracing::debug!(unit = name, attempt, "a unit of work lost a race and is tried again");
+                        // Spread by the attempt's number: those who collided once should not meet again at the same moment.
+                        tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 3)).await;
+                        attempt += 1;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Runs a read.
+    ///
+    /// # Errors
+    /// What `work` answers; [`Error::Unavailable`] where the database is away.
+    pub async fn read<I, T, F, Fut>(&self, name: &'static str, input: I, work: F) -> Result<T>
+    where
+        I: Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(Reader, I) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
+        let reader = Reader(self.reader.clone());
+        detached(name, async move { work(reader, input).await }).await
+    }
+
+    /// Whether the database answers, through the pools that calls use, so that an exhausted pool shows.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it does not.
+    pub async fn ping(&self) -> Result<()> {
+        self.read("ping", (), |db, ()| async move {
+            db.executor().execute_unprepared("SELECT 1").await.map(drop).map_err(|e| errors::from_db(&e))
+        })
+        .await
+    }
+
+    /// Closes the pools; calls under way finish first.
+    pub async fn close(&self) {
+        // The pools may be one and the same; closing is idempotent, and there is nobody left to tell of a failure.
+        drop(self.reader.close_by_ref().await);
+        drop(self.writer.close_by_ref().await);
+    }
+}
+
+async fn transaction<I, T, F, Fut>(writer: &DatabaseConnection, input: I, work: &F) -> Result<T>
+where
+    F: Fn(Tx, I) -> Fut,
+    Fut: Future<Output = Result<T>>,
+{
+    let options = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..TransactionOptions::default() };
+    let transaction = Arc::new(writer.begin_with_options(options).await.map_err(|e| errors::from_db(&e))?);
+    let outcome = work(Tx(Arc::clone(&transaction)), input).await;
+    let transaction = Arc::try_unwrap(transaction).map_err(|_| Error::internal("a unit of work kept its transaction"))?;
+    match outcome {
+        Ok(value) => {
+            transaction.commit().await.map_err(|e| errors::from_db(&e))?;
+            Ok(value)
+        }
+        Err(error) => {
+            // A failed rollback closes the connection; the unit's own error says more.
+            drop(transaction.rollback().await);
+            Err(error)
+        }
+    }
+}
+
+/// Runs a unit in a task of its own, which goes on to its end when the caller hangs up.
+async fn detached<T: Send + 'static>(name: &'static str, unit: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place where units of work get their task")]
+    let task = tokio::spawn(unit);
+    match task.await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::Internal(format!("the unit of work {name} panicked"))),
+    }
+}

@@ -1,0 +1,118 @@
+//! Pools and their settings. The traps that each setting avoids are listed in the module doc of the setting's own crate or in
+//! PostgreSQL's manual, chapter 20; the comments name them.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use sea_orm::{
+    ConnectOptions, Database, DatabaseConnection,
+    sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+
+use secrecy::ExposeSecret;
+
+use super::{Store, errors};
+use crate::{
+    config,
+    error::{Error, Result},
+};
+
+/// Where the data is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    Postgres,
+}
+
+impl Target {
+    /// Reads `database.url`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidField`] for a URL that is neither, and for SQLite in memory: the service keeps several connections.
+    pub fn parse(url: &str) -> Result<Self> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres);
+        }
+        let options =
+            SqliteConnectOptions::from_str(url).map_err(|_| Error::field("database.url", "must be a sqlite:// or postgres:// URL"))?;
+        let path = options.get_filename().to_path_buf();
+        if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
+            return Err(Error::field("database.url", "SQLite in memory is not supported: name a file"));
+        }
+        Ok(Self::Sqlite(path))
+    }
+}
+
+/// Opens the pools. An SQLite file is made only where `create` says so.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database does not answer.
+pub async fn connect(config: &config::Database, create: bool) -> Result<Store> {
+    match Target::parse(config.url.expose_secret())? {
+        Target::Sqlite(_) => {
+            let writer = open(sqlite(config, 1, create)).await?;
+            let reader = open(sqlite(config, config.max_connections.max(1), false)).await?;
+            Ok(Store { writer, reader })
+        }
+        Target::Postgres => {
+            let pool = open(postgres(config)).await?;
+            Ok(Store { writer: pool.clone(), reader: pool })
+        }
+    }
+}
+
+async fn open(options: ConnectOptions) -> Result<DatabaseConnection> {
+    Database::connect(options).await.map_err(|e| errors::from_db(&e))
+}
+
+fn common(config: &config::Database, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(config.url.expose_secret());
+    options
+        .max_connections(connections)
+        .acquire_timeout(config.acquire_timeout)
+        // A pool that gives connections back opens them anew under load.
+        .idle_timeout(None)
+        .test_before_acquire_if_idle_for(Duration::from_secs(10))
+        // Statements are logged at INFO by default, with their values.
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false);
+    options
+}
+
+fn sqlite(config: &config::Database, connections: u32, create: bool) -> ConnectOptions {
+    let mut options = common(config, connections);
+    options.map_sqlx_sqlite_opts(move |sqlite| {
+        sqlite
+            .create_if_missing(create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+    });
+    options
+}
+
+fn postgres(config: &config::Database) -> ConnectOptions {
+    let mut options = common(config, config.max_connections);
+    options.set_application_name("doorward").statement_timeout(config.statement_timeout);
+    options.map_sqlx_postgres_opts(|postgres| {
+        postgres.options([
+            // A transaction that nobody works in (its task died) must not hold locks for ever.
+            ("idle_in_transaction_session_timeout", "10s"),
+            // A dead flow is noticed by the server's side too.
+            ("tcp_keepalives_idle", "30"),
+        ])
+    });
+    options
+}
+
+/// A pool of one connection for work that belongs to one session of the database: the migration lock. No statement timeout.
+pub(super) async fn dedicated(config: &config::Database) -> Result<DatabaseConnection> {
+    let mut options = match Target::parse(config.url.expose_secret())? {
+        Target::Sqlite(_) => sqlite(config, 1, false),
+        Target::Postgres => common(config, 1),
+    };
+    options.acquire_timeout(Duration::from_secs(10));
+    open(options).await
+}

@@ -1,0 +1,265 @@
+//! Sessions, and the one conditional update that moves a refresh token on.
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, QueryTrait,
+    sea_query::{Condition, Expr, SelectStatement},
+};
+
+use super::{
+    Db, Tx,
+    entity::{instance, membership, session as entity, tenant, user},
+    errors,
+    memberships::MembershipState,
+    tenants::TenantState,
+    users::UserState,
+};
+use crate::{
+    error::Result,
+    values::{
+        ids::{SessionId, TenantId, UserId},
+        time::Timestamp,
+    },
+};
+
+/// The epochs that a session is opened under; it is good while each is still the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epochs {
+    /// Of the instance.
+    pub instance: i64,
+    /// Of the user.
+    pub user: i64,
+    /// Of the tenant, where the session is bound to one.
+    pub tenant: Option<i64>,
+    /// Of the membership; none for a superuser who is no member.
+    pub membership: Option<i64>,
+}
+
+/// The end user's device, as the backend tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// IP address in text form.
+    pub ip_address: Option<String>,
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+    /// The name that the user knows it by.
+    pub device_name: Option<String>,
+}
+
+/// A login, from its opening to its end.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// New for every authentication.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The tenant that it is bound to.
+    pub tenant_id: Option<TenantId>,
+    /// The client whose refresh tokens it answers.
+    pub client_id: String,
+    /// The permissions that it is capped to; empty for no cap.
+    pub scope: String,
+    /// How the person proved who they are (RFC 8176), separated by spaces.
+    pub amr: String,
+    /// What it was opened under.
+    pub epochs: Epochs,
+    /// Good for changing the password only.
+    pub must_change: bool,
+    /// When the login happened.
+    pub created_at: Timestamp,
+    /// The last login or refresh.
+    pub last_seen_at: Timestamp,
+    /// When it ends unless it is refreshed.
+    pub idle_expires_at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+    /// The device.
+    pub device: Device,
+    /// When it was ended.
+    pub revoked_at: Option<Timestamp>,
+    /// How often its refresh token was moved on.
+    pub refresh_generation: u32,
+    /// SHA-256 of the current refresh secret; none where the session has no refresh token.
+    pub refresh_digest: Option<Vec<u8>>,
+    /// When the refresh token was last moved on.
+    pub rotated_at: Timestamp,
+}
+
+impl From<entity::Model> for Session {
+    fn from(row: entity::Model) -> Self {
+        Self {
+            id: SessionId::from_uuid(row.id),
+            user_id: UserId::from_uuid(row.user_id),
+            tenant_id: row.tenant_id.map(TenantId::from_uuid),
+            client_id: row.client_id,
+            scope: row.scope,
+            amr: row.amr,
+            epochs: Epochs {
+                instance: row.instance_epoch,
+                user: row.user_epoch,
+                tenant: row.tenant_epoch,
+                membership: row.membership_epoch,
+            },
+            must_change: row.must_change,
+            created_at: Timestamp::from_unix(row.created_at),
+            last_seen_at: Timestamp::from_unix(row.last_seen_at),
+            idle_expires_at: Timestamp::from_unix(row.idle_expires_at),
+            expires_at: Timestamp::from_unix(row.expires_at),
+            device: Device { ip_address: row.ip_address, user_agent: row.user_agent, device_name: row.device_name },
+            revoked_at: row.revoked_at.map(Timestamp::from_unix),
+            // A generation outside u32 is no token's: it can never match.
+            refresh_generation: u32::try_from(row.refresh_generation).unwrap_or(u32::MAX),
+            refresh_digest: row.refresh_digest,
+            rotated_at: Timestamp::from_unix(row.rotated_at),
+        }
+    }
+}
+
+/// The session of that id.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn find(db: &impl Db, id: SessionId) -> Result<Option<Session>> {
+    let row = entity::Entity::find_by_id(id.as_uuid()).one(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
+    Ok(row.map(Session::from))
+}
+
+/// Opens a session.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn insert(tx: &Tx, session: Session) -> Result<()> {
+    let row = entity::ActiveModel {
+        id: Set(session.id.as_uuid()),
+        user_id: Set(session.user_id.as_uuid()),
+        tenant_id: Set(session.tenant_id.map(|id| id.as_uuid())),
+        client_id: Set(session.client_id),
+        scope: Set(session.scope),
+        amr: Set(session.amr),
+        instance_epoch: Set(session.epochs.instance),
+        user_epoch: Set(session.epochs.user),
+        tenant_epoch: Set(session.epochs.tenant),
+        membership_epoch: Set(session.epochs.membership),
+        must_change: Set(session.must_change),
+        created_at: Set(session.created_at.as_unix()),
+        last_seen_at: Set(session.last_seen_at.as_unix()),
+        idle_expires_at: Set(session.idle_expires_at.as_unix()),
+        expires_at: Set(session.expires_at.as_unix()),
+        ip_address: Set(session.device.ip_address),
+        user_agent: Set(session.device.user_agent),
+        device_name: Set(session.device.device_name),
+        revoked_at: Set(None),
+        revoked_reason: Set(None),
+        refresh_generation: Set(i64::from(session.refresh_generation)),
+        refresh_digest: Set(session.refresh_digest),
+        rotated_at: Set(session.rotated_at.as_unix()),
+    };
+    row.insert(&tx.executor()).await.map(drop).map_err(|e| errors::from_db(&e))
+}
+
+/// Ends a session. Answers whether it was live: only the first call of many does.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn revoke(tx: &Tx, id: SessionId, reason: &'static str, now: Timestamp) -> Result<bool> {
+    let changed = entity::Entity::update_many()
+        .col_expr(entity::Column::RevokedAt, Expr::val(now.as_unix()))
+        .col_expr(entity::Column::RevokedReason, Expr::val(reason))
+        .filter(entity::Column::Id.eq(id.as_uuid()))
+        .filter(entity::Column::RevokedAt.is_null())
+        .filter(entity::Column::ExpiresAt.gt(now.as_unix()))
+        .exec(&tx.executor())
+        .await
+        .map_err(|e| errors::from_db(&e))?;
+    Ok(changed.rows_affected == 1)
+}
+
+/// One step of a session's chain of refresh tokens.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// Which session.
+    pub id: SessionId,
+    /// The client that presents the token.
+    pub client_id: String,
+    /// The generation that was presented.
+    pub generation: u32,
+    /// The digest of the presented secret.
+    pub digest: [u8; 32],
+    /// The digest of its successor.
+    pub successor: [u8; 32],
+    /// When.
+    pub now: Timestamp,
+    /// The new idle expiry, before it is capped by the absolute one.
+    pub idle_expires_at: Timestamp,
+}
+
+/// Moves a session's refresh token from the presented generation to the next, if everything still holds: the digest, the client, both
+/// expiries, the states and epochs of instance, user, tenant and membership. One statement: of many parallel calls at most one answers
+/// `true`.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn rotate(tx: &Tx, step: &Rotation) -> Result<bool> {
+    let now = step.now.as_unix();
+    let column = |column: entity::Column| Expr::col((entity::Entity, column));
+    // LEAST is spelt differently by the two databases.
+    let idle = Expr::case(column(entity::Column::ExpiresAt).lt(step.idle_expires_at.as_unix()), column(entity::Column::ExpiresAt))
+        .finally(Expr::val(step.idle_expires_at.as_unix()));
+    let principal = exists(
+        user::Entity::find()
+            .filter(Expr::col((user::Entity, user::Column::Id)).equals((entity::Entity, entity::Column::UserId)))
+            .filter(user::Column::State.eq(UserState::Active.as_str()))
+            .filter(Expr::col((user::Entity, user::Column::Epoch)).equals((entity::Entity, entity::Column::UserEpoch))),
+    );
+    let instance = exists(
+        instance::Entity::find()
+            .filter(Expr::col((instance::Entity, instance::Column::Epoch)).equals((entity::Entity, entity::Column::InstanceEpoch))),
+    );
+    let changed = entity::Entity::update_many()
+        .col_expr(entity::Column::RefreshGeneration, Expr::val(i64::from(step.generation) + 1))
+        .col_expr(entity::Column::RefreshDigest, Expr::val(step.successor.to_vec()))
+        .col_expr(entity::Column::RotatedAt, Expr::val(now))
+        .col_expr(entity::Column::LastSeenAt, Expr::val(now))
+        .col_expr(entity::Column::IdleExpiresAt, idle.into())
+        .filter(entity::Column::Id.eq(step.id.as_uuid()))
+        .filter(entity::Column::RefreshGeneration.eq(i64::from(step.generation)))
+        .filter(entity::Column::RefreshDigest.eq(step.digest.to_vec()))
+        .filter(entity::Column::ClientId.eq(step.client_id.as_str()))
+        .filter(entity::Column::MustChange.eq(false))
+        .filter(entity::Column::RevokedAt.is_null())
+        .filter(entity::Column::IdleExpiresAt.gt(now))
+        .filter(entity::Column::ExpiresAt.gt(now))
+        .filter(principal)
+        .filter(instance)
+        .filter(tenant_condition())
+        .exec(&tx.executor())
+        .await
+        .map_err(|e| errors::from_db(&e))?;
+    Ok(changed.rows_affected == 1)
+}
+
+/// The session is bound to no tenant, or its tenant is active and of the same epoch, and so is the membership, if there is to be one.
+fn tenant_condition() -> Condition {
+    let tenant = exists(
+        tenant::Entity::find()
+            .filter(Expr::col((tenant::Entity, tenant::Column::Id)).equals((entity::Entity, entity::Column::TenantId)))
+            .filter(tenant::Column::State.eq(TenantState::Active.as_str()))
+            .filter(Expr::col((tenant::Entity, tenant::Column::Epoch)).equals((entity::Entity, entity::Column::TenantEpoch))),
+    );
+    let membership = exists(
+        membership::Entity::find()
+            .filter(Expr::col((membership::Entity, membership::Column::TenantId)).equals((entity::Entity, entity::Column::TenantId)))
+            .filter(Expr::col((membership::Entity, membership::Column::UserId)).equals((entity::Entity, entity::Column::UserId)))
+            .filter(membership::Column::State.eq(MembershipState::Active.as_str()))
+            .filter(Expr::col((membership::Entity, membership::Column::Epoch)).equals((entity::Entity, entity::Column::MembershipEpoch))),
+    );
+    // Losing the superuser flag moves the user's epoch, so a session without membership needs no look at the flag.
+    let as_member = Condition::any().add(entity::Column::MembershipEpoch.is_null()).add(membership);
+    Condition::any().add(entity::Column::TenantId.is_null()).add(Condition::all().add(tenant).add(as_member))
+}
+
+fn exists<E: EntityTrait>(select: sea_orm::Select<E>) -> Expr {
+    let statement: SelectStatement = select.select_only().expr(Expr::val(1)).into_query();
+    Expr::exists(statement)
+}
