@@ -4,7 +4,7 @@
 //! `methods.rs`, the static table of every RPC with its policy. The build fails where the contract is not whole; see
 //! [`contract::methods`].
 
-use std::{env, fs, io, path::PathBuf};
+use std::{env, fmt::Write, fs, io, path::PathBuf};
 
 use prost_reflect::{DescriptorPool, MessageDescriptor, Value};
 use protox::Compiler;
@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // tonic's own `emit_rerun_if_changed` does nothing for descriptor sets.
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=build.rs");
+    #[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by this variable alone")]
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
 
     let mut files: Vec<PathBuf> =
@@ -41,12 +42,14 @@ fn render_methods(methods: &[contract::Method]) -> String {
     text.push_str("pub static METHODS: &[Method] = &[\n");
     for method in methods {
         let contract::Method { service, name, input, output, access, permission, .. } = method;
-        text.push_str(&format!(
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
             "    Method {{ path: \"/{service}/{name}\", service: {service:?}, name: {name:?}, input: {input:?}, output: {output:?}, \
              policy: Policy {{ access: Access::{access}, permission: {permission:?}, recent_auth: {}, accepts_narrowed: {}, \
-             accepts_must_change: {} }} }},\n",
+             accepts_must_change: {} }} }},",
             method.recent_auth, method.accepts_narrowed, method.accepts_must_change,
-        ));
+        );
     }
     text.push_str("];\n");
     text
@@ -54,16 +57,15 @@ fn render_methods(methods: &[contract::Method]) -> String {
 
 /// Messages with secrets get a `Debug` that shows their name alone: whoever logs a request cannot log a password.
 fn render_redactions(secrets: &[contract::Secretive]) -> String {
-    secrets
-        .iter()
-        .flat_map(contract::Secretive::rust_types)
-        .map(|name| {
-            format!(
-                "impl ::core::fmt::Debug for {name} {{\n    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result \
-                 {{\n        f.debug_struct({name:?}).finish_non_exhaustive()\n    }}\n}}\n"
-            )
-        })
-        .collect()
+    let mut text = String::new();
+    for name in secrets.iter().flat_map(contract::Secretive::rust_types) {
+        let _ = writeln!(
+            text,
+            "impl ::core::fmt::Debug for {name} {{\n    fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {{\n        \
+             f.debug_struct({name:?}).finish_non_exhaustive()\n    }}\n}}"
+        );
+    }
+    text
 }
 
 /// What the build demands of the contract. A module of its own so that a test can feed it broken contracts.
@@ -77,15 +79,23 @@ pub mod contract {
     /// One RPC as the contract states it.
     #[derive(Debug)]
     pub struct Method {
+        /// The full name of its service.
         pub service: String,
+        /// Its own name.
         pub name: String,
+        /// The full name of the request.
         pub input: String,
+        /// The full name of the answer.
         pub output: String,
         /// The variant's name of the crate's `Access`.
         pub access: &'static str,
+        /// `Policy.permission`.
         pub permission: String,
+        /// `Policy.recent_auth`.
         pub recent_auth: bool,
+        /// `Policy.accepts_narrowed`.
         pub accepts_narrowed: bool,
+        /// `Policy.accepts_must_change`.
         pub accepts_must_change: bool,
     }
 
@@ -98,12 +108,14 @@ pub mod contract {
 
     impl Secretive {
         /// The paths that prost-build knows the types by.
+        #[must_use]
         pub fn paths(&self) -> Vec<String> {
             let of_oneof = |oneof: &String| format!(".{PACKAGE}.{}.{oneof}", self.message);
             std::iter::once(format!(".{PACKAGE}.{}", self.message)).chain(self.oneofs.iter().map(of_oneof)).collect()
         }
 
         /// The names of the generated Rust types.
+        #[must_use]
         pub fn rust_types(&self) -> Vec<String> {
             let of_oneof = |oneof: &String| format!("{}::{}", snake(&self.message), camel(oneof));
             std::iter::once(self.message.clone()).chain(self.oneofs.iter().map(of_oneof)).collect()
@@ -177,12 +189,17 @@ pub mod contract {
     }
 
     /// The messages of the package that hold a secret.
+    #[must_use]
     pub fn messages_with_secrets(pool: &DescriptorPool) -> Vec<Secretive> {
         pool.all_messages()
             .filter(|message| message.package_name() == PACKAGE && message.parent_message().is_none())
             .filter_map(|message| {
                 let secret: Vec<_> = message.fields().filter(is_secret).collect();
-                let mut oneofs: Vec<_> = secret.iter().filter_map(|f| f.containing_oneof()).map(|oneof| oneof.name().to_owned()).collect();
+                let mut oneofs: Vec<_> = secret
+                    .iter()
+                    .filter_map(prost_reflect::FieldDescriptor::containing_oneof)
+                    .map(|oneof| oneof.name().to_owned())
+                    .collect();
                 oneofs.dedup();
                 (!secret.is_empty()).then(|| Secretive { message: message.name().to_owned(), oneofs })
             })

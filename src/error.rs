@@ -178,8 +178,8 @@ impl Error {
     }
 
     /// A defect; `context` goes to the log, never to the client.
-    pub fn internal(context: impl ToString) -> Self {
-        Self::Internal(context.to_string())
+    pub fn internal(context: impl std::fmt::Display) -> Self {
+        Self::Internal(format!("{context}"))
     }
 
     /// The reason's name on the wire and the gRPC code that goes with it.

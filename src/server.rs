@@ -86,7 +86,7 @@ struct Listening {
 }
 
 impl Server {
-    /// Opens both listeners and answers NOT_SERVING on the ops one.
+    /// Opens both listeners and answers `NOT_SERVING` on the ops one.
     ///
     /// # Errors
     /// [`BindError`] with the address that is taken.
@@ -183,7 +183,7 @@ fn health_service(reporter: &HealthReporter) -> HealthServer<HealthService> {
     HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
 }
 
-/// What the gRPC listener serves behind the gate. A service that is in the contract but not here answers METHOD_UNKNOWN; a test finds
+/// What the gRPC listener serves behind the gate. A service that is in the contract but not here answers `METHOD_UNKNOWN`; a test finds
 /// it.
 fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
     let limit = app.config.server.max_message_bytes;

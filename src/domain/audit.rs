@@ -15,7 +15,7 @@ use crate::{
     values::{
         identifier,
         ids::{AuditEventId, SessionId, TenantId, UserId},
-        secret::Purpose,
+        secret::{self, Purpose},
     },
 };
 
@@ -163,5 +163,5 @@ fn row(app: &App, event: Event, reason: Option<&'static str>, actor: Actor, orig
 #[must_use]
 pub fn unknown_identifier(app: &App, raw: &str) -> Actor {
     let mac = app.roots.first().mac(Purpose::Identifier, &[identifier::throttle_text(raw).as_bytes()]);
-    Actor::Anonymous(mac.iter().map(|byte| format!("{byte:02x}")).collect())
+    Actor::Anonymous(secret::hex(&mac))
 }

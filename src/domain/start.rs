@@ -60,8 +60,8 @@ pub enum StartError {
 pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App, StartError> {
     let target = Target::parse(config.database.url.expose_secret())?;
     let (store, roots) = match &target {
-        Target::Sqlite(path) => open_sqlite(&config, path, &entropy).await?,
-        Target::Postgres => open_postgres(&config).await?,
+        Target::Sqlite(path) => Box::pin(open_sqlite(&config, path, &entropy)).await?,
+        Target::Postgres => Box::pin(open_postgres(&config)).await?,
     };
     claim(&store, &roots, &clock).await?;
     let keys = keys::ensure(&store, &roots, &entropy, &clock).await?;
@@ -183,7 +183,7 @@ fn key_file(database: &Path, database_exists: bool, entropy: &Entropy) -> Result
 /// Writes the whole key beside its place, then links it there: the link fails where another start was first, whose key then counts.
 fn make_key_file(path: &Path, entropy: &Entropy) -> std::io::Result<()> {
     let root = Zeroizing::new(secret::generate_root(entropy));
-    let suffix: String = entropy.bytes::<8>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let suffix = secret::hex(&entropy.bytes::<8>());
     let draft = with_suffix(path, &format!(".{suffix}"));
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     let written = file.write_all(root.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());

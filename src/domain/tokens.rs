@@ -32,7 +32,7 @@ const ACCESS_TYPE: &str = "at+jwt";
 /// The media type of tokens of a login that must change its password.
 const PASSWORD_CHANGE_TYPE: &str = "pwc+jwt";
 /// How long a person has to change a password that must be.
-pub const PASSWORD_CHANGE_LIFETIME: Duration = Duration::from_secs(600);
+pub const PASSWORD_CHANGE_LIFETIME: Duration = Duration::from_mins(10);
 
 /// The kinds of JWT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Operators wait for a hash longer than callers do.
-const OPERATOR_PATIENCE: Duration = Duration::from_secs(60);
+const OPERATOR_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a user is made of.
 #[derive(Debug)]

@@ -42,10 +42,10 @@ use crate::{
 const REQUEST_ID: &str = "x-request-id";
 /// Where the calling workload would prove itself.
 const CALLER: &str = "doorward-caller";
-/// RFC-like: the gRPC over HTTP/2 protocol's deadline header.
+/// Where the deadline comes in (the gRPC over HTTP/2 protocol).
 const TIMEOUT: &str = "grpc-timeout";
 /// A login that is older does not count as recent.
-const RECENT: Duration = Duration::from_secs(600);
+const RECENT: Duration = Duration::from_mins(10);
 
 /// What is served without a policy of ours, by its exact path.
 pub const OPEN: [&str; 4] = [

@@ -3,6 +3,7 @@
 pub(super) mod audit_event;
 pub(super) mod instance;
 pub(super) mod membership;
+#[expect(clippy::struct_field_names, reason = "the table links three ids and has nothing else")]
 pub(super) mod membership_role;
 pub(super) mod password_credential;
 pub(super) mod role;

@@ -52,9 +52,9 @@ fn from_sqlx(error: &sqlx::Error) -> Error {
         // PostgreSQL: serialization failure, deadlock, lock not available. SQLite: BUSY, LOCKED, BUSY_RECOVERY, BUSY_SNAPSHOT.
         "40001" | "40P01" | "55P03" | "5" | "6" | "261" | "517" => Error::Conflict,
         // PostgreSQL: statement or idle timeout, read-only after a failover, too many connections, shutting down or starting.
-        "57014" | "25P03" | "25006" | "53300" | "57P01" | "57P02" | "57P03" => Error::Unavailable(format!("database error {code}")),
+        "57014" | "25P03" | "25006" | "53300" | "57P01" | "57P02" | "57P03"
         // SQLite: READONLY and its kin, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
-        "8" | "264" | "776" | "1032" | "1544" | "10" | "11" | "13" | "14" | "26" => Error::Unavailable(format!("database error {code}")),
+        | "8" | "264" | "776" | "1032" | "1544" | "10" | "11" | "13" | "14" | "26" => Error::Unavailable(format!("database error {code}")),
         other if other.starts_with("08") || other.starts_with("53") => Error::Unavailable(format!("database error {code}")),
         _ => Error::Internal(format!("database error {code} {}", cause.constraint().unwrap_or_default())),
     }

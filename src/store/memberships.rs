@@ -205,7 +205,7 @@ async fn roles_of(db: &impl Db, memberships: &[MembershipId]) -> Result<HashMap<
             JoinType::InnerJoin,
             membership_role::Entity::belongs_to(role::Entity).from(membership_role::Column::RoleId).to(role::Column::Id).into(),
         )
-        .filter(membership_role::Column::MembershipId.is_in(memberships.iter().map(|id| id.as_uuid())))
+        .filter(membership_role::Column::MembershipId.is_in(memberships.iter().map(MembershipId::as_uuid)))
         .order_by_desc(role::Column::Level)
         .order_by_asc(role::Column::Name);
     let rows: Vec<(membership_role::Model, Option<role::Model>)> = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;

@@ -345,7 +345,9 @@ fn array(output: &[u8]) -> [u8; 32] {
     bytes
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// The bytes as lower-case hexadecimal text.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.
