@@ -24,7 +24,7 @@ use crate::{
         tenants::TenantKey,
         users::{self, User},
     },
-    values::{permission::Scope, secret::Password, time::Timestamp},
+    values::{ids::SessionId, permission::Scope, secret::Password, time::Timestamp},
 };
 
 /// What a person asks for.
@@ -46,6 +46,7 @@ pub struct Change {
 struct Unit {
     user: User,
     credential: Credential,
+    old_session: SessionId,
     hash: (&'static str, String),
     session: Session,
     tenant: Option<TenantKey>,
@@ -87,6 +88,7 @@ pub async fn change(app: &App, subject: &Subject, change: Change) -> Result<(Tok
     let unit = Unit {
         user: subject.facts.user.clone(),
         credential,
+        old_session: old.id,
         hash,
         tenant: old.tenant_id.map(TenantKey::Id),
         powers: Powers::capped(scope.clone()),
@@ -125,6 +127,10 @@ async fn verify_current(app: &App, subject: &Subject, change: &Change) -> Result
 async fn replace(tx: Tx, unit: Unit) -> Result<(Session, Option<TenantScope>)> {
     // First of all the row that every other change of this user's sessions starts with: they queue here.
     if !users::advance_epoch(&tx, unit.user.id, unit.user.epoch).await? {
+        return Err(Error::SessionRevoked);
+    }
+    // The asking session can have been ended by itself, which moves no epoch: then it opens nothing new.
+    if store::sessions::find(&tx, unit.old_session).await?.is_none_or(|old| old.revoked_at.is_some()) {
         return Err(Error::SessionRevoked);
     }
     let (scheme, hash) = &unit.hash;
