@@ -1,7 +1,5 @@
 //! Everything that a running service consists of, built once. There are no globals: two of these in one process are two replicas.
 
-use std::sync::Arc;
-
 use crate::{
     config::Config,
     domain::{keys::KeyRing, passwords::hasher::Hasher},
@@ -27,6 +25,3 @@ pub struct App {
     /// Signing keys.
     pub keys: KeyRing,
 }
-
-/// How the service is passed around.
-pub type SharedApp = Arc<App>;
