@@ -45,6 +45,7 @@
 //! - **An error reason**: `errors.proto`, and a variant of [`error::Error`].
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod ctx;
 pub mod domain;

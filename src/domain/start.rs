@@ -6,7 +6,8 @@
 //!                      with a new database only)
 //! ```
 //!
-//! Everything here is done by every command that opens the database, so that none works on a database that `serve` would refuse.
+//! Everything here is done by every command that opens the database, so that none works on a database that `serve` would refuse; only
+//! [`schema`], which looks and changes nothing, does less.
 //!
 //! **The key file** of SQLite, `<database file>.key`, is written whole beside its place and linked there: of two first starts one makes
 //! it and the other reads it, and a crash leaves no half of one. A database that has rows but no key is refused: a new key would lock
@@ -28,7 +29,11 @@ use crate::{
     app::App,
     config::Config,
     error::Error,
-    store::{self, Store, Target, instance, schema::Found, users},
+    store::{
+        self, Store, Target, instance,
+        schema::{Found, MigrationState},
+        users,
+    },
     values::{
         entropy::Entropy,
         secret::{self, RootSecrets},
@@ -58,12 +63,7 @@ pub enum StartError {
 /// # Errors
 /// See [`StartError`].
 pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App, StartError> {
-    let target = Target::parse(config.database.url.expose_secret())?;
-    let (store, roots) = match &target {
-        Target::Sqlite(path) => Box::pin(open_sqlite(&config, path, &entropy)).await?,
-        Target::Postgres => Box::pin(open_postgres(&config)).await?,
-    };
-    claim(&store, &roots, &clock).await?;
+    let Prepared { store, roots, .. } = prepare(&config, &clock, &entropy).await?;
     let keys = keys::ensure(&store, &roots, &entropy, &clock).await?;
     let parameters = passwords::parameters(&config.passwords)?;
     let threads = config.passwords.hash_threads.unwrap_or_else(hash_threads);
@@ -71,14 +71,69 @@ pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App,
     Ok(App { config, store, clock, entropy, roots, hasher, keys })
 }
 
+/// Brings the schema up to date, whatever `database.migrate_on_start` says, and answers the names of the migrations that it applied. On
+/// a fresh machine it makes what a first start makes, but for the signing key.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn migrate(config: &Config, clock: &Clock, entropy: &Entropy) -> Result<Vec<String>, StartError> {
+    let mut config = config.clone();
+    config.database.migrate_on_start = Some(true);
+    let prepared = prepare(&config, clock, entropy).await?;
+    prepared.store.close().await;
+    Ok(prepared.applied)
+}
+
+/// Every migration that this version knows and whether the database has it. Makes nothing; needs no root secret.
+///
+/// # Errors
+/// [`StartError::Database`] for what is no database, or is another program's.
+pub async fn schema(config: &Config) -> Result<Vec<MigrationState>, StartError> {
+    let shown = match Target::parse(config.database.url.expose_secret())? {
+        Target::Sqlite(path) if !database_exists(&path)? => return Ok(store::schema::none_applied()),
+        Target::Sqlite(path) => {
+            check_database_file(&path)?;
+            path.display().to_string()
+        }
+        Target::Postgres => "of database.url".to_owned(),
+    };
+    let store = Box::pin(store::connect(&config.database, false)).await.map_err(|e| not_a_database(&shown, e))?;
+    refuse_foreign(&store).await?;
+    let states = store.migrations().await?;
+    store.close().await;
+    Ok(states)
+}
+
+/// A database that is there, is ours, has its schema and belongs to these roots.
+struct Prepared {
+    store: Store,
+    roots: RootSecrets,
+    /// The migrations that this start applied.
+    applied: Vec<String>,
+}
+
+async fn prepare(config: &Config, clock: &Clock, entropy: &Entropy) -> Result<Prepared, StartError> {
+    // Boxed: the driver's futures are large, and every caller would carry them along.
+    let prepared = match &Target::parse(config.database.url.expose_secret())? {
+        Target::Sqlite(path) => Box::pin(open_sqlite(config, path, entropy)).await?,
+        Target::Postgres => Box::pin(open_postgres(config)).await?,
+    };
+    claim(&prepared.store, &prepared.roots, clock).await?;
+    Ok(prepared)
+}
+
 /// One core is left for everything else.
 fn hash_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
-async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<(Store, RootSecrets), StartError> {
+fn database_exists(path: &Path) -> Result<bool, StartError> {
+    path.try_exists().map_err(|e| StartError::Database(format!("the database {} cannot be looked at: {e}", path.display())))
+}
+
+async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<Prepared, StartError> {
     let shown = path.display();
-    let exists = path.try_exists().map_err(|e| StartError::Database(format!("the database {shown} cannot be looked at: {e}")))?;
+    let exists = database_exists(path)?;
     if exists {
         check_database_file(path)?;
     } else if !config.database.migrate_on_start() {
@@ -94,30 +149,27 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
         None => key_file(path, exists, entropy)?,
     };
     let store = store::connect(&config.database, true).await.map_err(|e| not_a_database(&shown.to_string(), e))?;
-    check_schema(config, &store).await?;
-    Ok((store, roots))
+    let applied = check_schema(config, &store).await?;
+    Ok(Prepared { store, roots, applied })
 }
 
-async fn open_postgres(config: &Config) -> Result<(Store, RootSecrets), StartError> {
+async fn open_postgres(config: &Config) -> Result<Prepared, StartError> {
     let missing = "on PostgreSQL secrets.root must be set: make one with `doorward secret generate` and give the same to every replica";
     let roots = configured_roots(config)?.ok_or_else(|| StartError::RootSecret(missing.to_owned()))?;
     let store = store::connect(&config.database, false).await.map_err(|error| match error {
         Error::Unavailable(cause) => StartError::Database(format!("the database does not answer ({cause}): check database.url")),
         other => StartError::Failed(other),
     })?;
-    check_schema(config, &store).await?;
-    Ok((store, roots))
+    let applied = check_schema(config, &store).await?;
+    Ok(Prepared { store, roots, applied })
 }
 
-/// Applies migrations where that is allowed; otherwise the database must have every one that this version needs.
-async fn check_schema(config: &Config, store: &Store) -> Result<(), StartError> {
-    let found = store.found().await.map_err(|e| not_a_database("database.url", e))?;
-    if found == Found::Foreign {
-        return Err(StartError::Database("the database holds tables that are not Doorward's: give it a database of its own".to_owned()));
-    }
+/// Applies migrations where that is allowed, and answers which; otherwise the database must have every one that this version needs.
+async fn check_schema(config: &Config, store: &Store) -> Result<Vec<String>, StartError> {
+    refuse_foreign(store).await?;
     let missing: Vec<String> = store.migrations().await?.into_iter().filter(|m| !m.applied).map(|m| m.name).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(missing);
     }
     if !config.database.migrate_on_start() {
         let list = missing.join(", ");
@@ -125,6 +177,14 @@ async fn check_schema(config: &Config, store: &Store) -> Result<(), StartError> 
     }
     let applied = store::schema::migrate(&config.database).await?;
     tracing::info!(count = applied.len(), "the schema was brought up to date");
+    Ok(applied)
+}
+
+async fn refuse_foreign(store: &Store) -> Result<(), StartError> {
+    let found = store.found().await.map_err(|e| not_a_database("of database.url", e))?;
+    if found == Found::Foreign {
+        return Err(StartError::Database("the database holds tables that are not Doorward's: give it a database of its own".to_owned()));
+    }
     Ok(())
 }
 
@@ -164,7 +224,8 @@ fn key_file(database: &Path, database_exists: bool, entropy: &Entropy) -> Result
     let shown = path.display();
     if !path.exists() {
         if database_exists && fs::metadata(database).is_ok_and(|file| file.len() > 0) {
-            let text = format!("the database {} is there, but its key file {shown} is not: put it back", database.display());
+            let other = "if it is another program's database, name another file in database.url";
+            let text = format!("the database {} is there, but its key file {shown} is not: put it back; {other}", database.display());
             return Err(StartError::RootSecret(text));
         }
         make_key_file(&path, entropy).map_err(|e| StartError::RootSecret(format!("the key file {shown} cannot be made: {e}")))?;

@@ -74,6 +74,14 @@ pub async fn bootstrap(app: &App, request: NewUserRequest) -> Result<Option<User
     app.store.write("bootstrap", creating, unit).await
 }
 
+/// Whether there is, or was, any user at all. Cheap: every start asks, before it would hash a password for [`bootstrap`].
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn has_any(app: &App) -> Result<bool> {
+    app.store.read("has_any_user", (), |db, ()| async move { Ok(!users::list(&db, None, 1).await?.is_empty()) }).await
+}
+
 async fn prepare(app: &App, request: NewUserRequest, actor: Actor) -> Result<Creating> {
     let email = match request.email.as_deref() {
         Some(raw) => Some(EmailAddress::parse(raw).map_err(|e| Error::field("email", e.to_string()))?),
@@ -188,6 +196,33 @@ pub async fn resolve(app: &App, name: &str) -> Result<User> {
         }
     };
     app.store.read("resolve_user", (), unit).await?.ok_or(Error::NotFound("user"))
+}
+
+/// What an operator may know of a user's password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordState {
+    /// There is none: nobody logs in by one.
+    Absent,
+    /// It logs in.
+    Set,
+    /// It logs in, but must be changed before anything else.
+    MustChange,
+    /// It does not log in: only a new one helps.
+    ResetRequired,
+}
+
+/// How a user's password stands.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn password_state(app: &App, user: &User) -> Result<PasswordState> {
+    let credential = app.store.read("find_credential", user.id, |db, id| async move { credentials::find(&db, id).await }).await?;
+    Ok(match credential {
+        None => PasswordState::Absent,
+        Some(credential) if credential.reset_required => PasswordState::ResetRequired,
+        Some(credential) if credential.must_change => PasswordState::MustChange,
+        Some(_) => PasswordState::Set,
+    })
 }
 
 /// Every user, in the order of their ids.

@@ -60,6 +60,12 @@ impl Store {
     }
 }
 
+/// Every migration that this version knows, as they stand to a database that does not exist yet.
+#[must_use]
+pub fn none_applied() -> Vec<MigrationState> {
+    Migrator::migrations().iter().map(|m| MigrationState { name: m.name().to_owned(), applied: false }).collect()
+}
+
 /// Applies what is missing; answers the names of what was applied. Safe to call from several servers at once.
 ///
 /// # Errors

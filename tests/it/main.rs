@@ -12,6 +12,7 @@
 mod harness;
 
 mod claims;
+mod cli;
 mod config;
 mod connections;
 mod flow;

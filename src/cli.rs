@@ -1,0 +1,155 @@
+//! The command `doorward`: what operators type. A command calls `domain`, which decides, and says what came of it.
+//!
+//! ```text
+//! main.rs ─ words, environment ─► run ─► configuration ─► logging ─► serve | migrate
+//!                                  │                              └► Desk (an opened service) ─► user | tenant | role | member
+//!                                  └► secret: needs neither
+//! exit codes: 0 done · 1 refused or failed, with one sentence on standard error · 2 typed wrongly (clap)
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `serve.rs`, `first_superuser.rs` | the server, and whom a fresh one can be entered by |
+//! | `migrate.rs user.rs tenant.rs role.rs member.rs secret.rs` | one noun a file |
+//! | `desk.rs` | what the commands work with; who typed |
+//! | `password.rs` | where passwords come from |
+//! | `confirm.rs` | asking before something is ended |
+//! | `output.rs`, `views.rs` | tables and JSON; what of each noun is shown |
+//! | `failure.rs` | errors as sentences that say what to do next |
+//!
+//! **Rules.** Results go to standard output, everything else to standard error. Secrets come from a prompt, standard input or a file,
+//! never as an argument, which other users of the machine can read. Things that exist are positional. JSON has the names of the proto.
+//!
+//! **A new command** is a variant in its noun's file and its help text under `tests/golden/help`; a new noun is a file more, and a
+//! variant of [`Command`].
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{Config, Log},
+    telemetry,
+};
+
+pub mod confirm;
+pub mod desk;
+pub mod failure;
+pub mod first_superuser;
+pub mod member;
+pub mod migrate;
+pub mod output;
+pub mod password;
+pub mod role;
+pub mod secret;
+pub mod serve;
+pub mod tenant;
+pub mod user;
+pub mod views;
+
+use desk::{Desk, Environment};
+use failure::Failure;
+use output::Format;
+
+/// A standalone, multi-tenant authentication service behind gRPC.
+///
+/// Without a command it serves. Settings come from the file of --config and, over it, from
+/// variables such as `DOORWARD__SERVER__GRPC_ADDR`; each has a default.
+#[derive(Debug, Parser)]
+#[command(name = "doorward", version, verbatim_doc_comment, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Settings file (TOML)
+    #[arg(long, global = true, value_name = "FILE", env = "DOORWARD_CONFIG", hide_env_values = true, help_heading = GLOBAL)]
+    pub config: Option<PathBuf>,
+    /// How results are printed: text for people, json for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, hide_possible_values = true, help_heading = GLOBAL)]
+    pub format: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Over the flags that every command has, in help texts.
+const GLOBAL: &str = "Options of every command";
+const EXAMPLES: &str = "\
+Examples:
+  doorward
+  doorward user create --superuser --email admin@example.com
+  doorward --config /etc/doorward.toml user list --format json";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until told to stop (what is done when no command is given)
+    #[command(after_help = serve::EXAMPLES)]
+    Serve,
+    /// Look at the database's schema and bring it up to date
+    #[command(subcommand)]
+    Migrate(migrate::Migrate),
+    /// People, known to the whole instance
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Tenants
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Roles of a tenant: a name, a level and permissions
+    #[command(subcommand)]
+    Role(role::RoleCommand),
+    /// Members of a tenant: who of the users belongs to it, with which roles
+    #[command(subcommand)]
+    Member(member::MemberCommand),
+    /// Secrets for the configuration
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+}
+
+/// Does what was typed. `environment` is every variable of the process.
+pub fn run(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>) -> ExitCode {
+    match execute(cli, environment) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
+    let command = cli.command.unwrap_or(Command::Serve);
+    if let Command::Secret(command) = &command {
+        return secret::run(command, cli.format);
+    }
+    let environment = Environment::read(environment)?;
+    let operator = environment.operator();
+    let config = Config::load(cli.config.as_deref(), environment.settings)?;
+    let mut log = config.log.clone();
+    if !matches!(command, Command::Serve) && log.level == Log::default().level {
+        // What the server tells while it works would stand between question and answer.
+        "warn".clone_into(&mut log.level);
+    }
+    telemetry::init(&log).map_err(|e| Failure::new(e.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Failure::new(format!("no threads: {e}")))?;
+    let outcome = runtime.block_on(dispatch(command, config, cli.format, operator));
+    // Whatever still waits (for a lock, say) has nobody to answer to.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(command: Command, config: Config, format: Format, operator: String) -> Result<(), Failure> {
+    match command {
+        Command::Serve => return Box::pin(serve::run(config)).await,
+        Command::Migrate(command) => return migrate::run(&command, &config, format).await,
+        Command::Secret(command) => return secret::run(&command, format),
+        _ => {}
+    }
+    let desk = Desk::open(config, format, operator).await?;
+    let outcome = match command {
+        Command::User(command) => user::run(&desk, command).await,
+        Command::Tenant(command) => tenant::run(&desk, command).await,
+        Command::Role(command) => role::run(&desk, command).await,
+        Command::Member(command) => member::run(&desk, command).await,
+        Command::Serve | Command::Migrate(_) | Command::Secret(_) => Ok(()),
+    };
+    desk.app.store.close().await;
+    outcome
+}

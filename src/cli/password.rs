@@ -1,0 +1,131 @@
+//! Where passwords come from: a prompt, standard input or a file; never an argument, which other users of the machine can read.
+//!
+//! What a person chose is final unless `--must-change`. What is made here is printed once and must be changed at the first login.
+
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal as _, Read},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use crate::values::{entropy::Entropy, secret::Password};
+
+/// No password is longer; what is read beyond is not one.
+const READ_MAX: u64 = 64 * 1024;
+/// 32 characters, 5 bits each, none of which looks like another.
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// Characters at least of a made password: 120 bits.
+const MADE_MIN: usize = 24;
+/// A made password has a hyphen behind every so many characters, for people who type it.
+const GROUP: usize = 6;
+
+/// The flags.
+#[derive(Debug, Args)]
+pub struct PasswordFlags {
+    /// Read the password from standard input, up to one line end at its end
+    #[arg(long, conflicts_with = "password_file")]
+    pub password_stdin: bool,
+    /// Read the password from a file, up to one line end at its end
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Let the password be good for nothing but choosing another at the first login
+    #[arg(long)]
+    pub must_change: bool,
+}
+
+/// A password to be set.
+#[derive(Debug)]
+pub struct Chosen {
+    /// The password.
+    pub password: Password,
+    /// Whether it must be changed at the first login.
+    pub must_change: bool,
+    /// Whether it was made here, so that it has to be shown.
+    pub made: bool,
+}
+
+impl PasswordFlags {
+    /// The password as the flags say; without any, the operator is asked twice at a terminal, and elsewhere one of at least `min_length`
+    /// characters is made.
+    ///
+    /// # Errors
+    /// Nothing can be read, or the two answers differ.
+    pub fn choose(&self, min_length: usize, entropy: &Entropy) -> Result<Chosen, Failure> {
+        let given = |password| Chosen { password, must_change: self.must_change, made: false };
+        if let Some(path) = &self.password_file {
+            read_file(path).map(given)
+        } else if self.password_stdin {
+            read_stdin().map(given)
+        } else if io::stdin().is_terminal() {
+            prompt().map(given)
+        } else {
+            Ok(Chosen { password: make(min_length, entropy), must_change: true, made: true })
+        }
+    }
+}
+
+/// The password in a file. One that others can read is taken, with a warning.
+///
+/// # Errors
+/// It cannot be read, or holds no text.
+pub fn read_file(path: &Path) -> Result<Password, Failure> {
+    let shown = path.display();
+    let unreadable = |e: io::Error| Failure::new(format!("the password file {shown} cannot be read: {e}"));
+    let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(mode = format!("{:o}", mode & 0o777), "the password file {shown} is open to others: run chmod 600 {shown}");
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    read(file).map_err(|problem| Failure::new(format!("the password file {shown} {problem}")))
+}
+
+fn read_stdin() -> Result<Password, Failure> {
+    if io::stdin().is_terminal() {
+        return Err(Failure::new("standard input is a terminal: leave --password-stdin out to be asked without echo"));
+    }
+    read(io::stdin()).map_err(|problem| Failure::new(format!("standard input {problem}")))
+}
+
+/// Everything up to one line end; the error is the rest of a sentence.
+fn read(source: impl Read) -> Result<Password, String> {
+    // All the room at once: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(READ_MAX).unwrap_or_default() + 1));
+    source.take(READ_MAX + 1).read_to_end(&mut bytes).map_err(|e| format!("cannot be read: {e}"))?;
+    if bytes.len() as u64 > READ_MAX {
+        return Err("is longer than any password may be".to_owned());
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if line.is_empty() {
+        return Err("holds no password".to_owned());
+    }
+    Ok(Password::new(line.to_owned()))
+}
+
+fn prompt() -> Result<Password, Failure> {
+    let ask = |text| rpassword::prompt_password(text).map_err(|e| Failure::new(format!("the terminal cannot be read: {e}")));
+    let password = Password::new(ask("New password: ")?);
+    let again = Password::new(ask("The same again: ")?);
+    if password.as_str() == again.as_str() { Ok(password) } else { Err(Failure::new("the two passwords are not the same: try again")) }
+}
+
+/// A random password of at least `min_length` characters.
+#[must_use]
+pub fn make(min_length: usize, entropy: &Entropy) -> Password {
+    let length = MADE_MIN.max(min_length);
+    let mut text = String::with_capacity(length * 2);
+    for index in 0..length {
+        if index > 0 && index % GROUP == 0 {
+            text.push('-');
+        }
+        // 32 divides 256: every character is as likely as any other.
+        let [byte] = entropy.bytes::<1>();
+        text.extend(ALPHABET.get(usize::from(byte % 32)).map(|&letter| char::from(letter)));
+    }
+    Password::new(text)
+}

@@ -1,0 +1,95 @@
+//! `doorward serve`: the server from start to stop.
+//!
+//! SIGTERM and SIGINT stop it cleanly, whether it serves yet or still starts; a second one ends it at once. Both exit with 0: who stops
+//! a server is no failure of it.
+
+use std::{io, sync::Arc};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+
+use super::{failure::Failure, first_superuser};
+use crate::{
+    app::App,
+    config::Config,
+    domain::start,
+    server::{Server, Stop},
+    values::{entropy::Entropy, time::Clock},
+};
+
+/// For the help text.
+pub(super) const EXAMPLES: &str = "\
+On a fresh machine it makes a database and its key beside it, and prints how to log in.
+
+Example:
+  DOORWARD__SERVER__GRPC_ADDR=127.0.0.1:6000 doorward serve";
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// The addresses are taken, or `domain::start` refuses.
+pub async fn run(config: Config) -> Result<(), Failure> {
+    let (stop, told) = watch::channel(Stop::Run);
+    // Before anything else: from here on no signal is lost.
+    let signals = Signals::new().map_err(|e| Failure::new(format!("signals cannot be received: {e}")))?;
+    tokio::select! {
+        outcome = serve(config, told) => outcome,
+        never = signals.pass_on(&stop) => match never {},
+    }
+}
+
+async fn serve(config: Config, told: watch::Receiver<Stop>) -> Result<(), Failure> {
+    let server = Server::bind(&config, told.clone()).await?;
+    let mut stopped = told;
+    let app = tokio::select! {
+        app = begin(config, &server) => app?,
+        _ = stopped.wait_for(|told| *told != Stop::Run) => {
+            tracing::info!("stopped while starting");
+            return Ok(());
+        }
+    };
+    let (grpc, ops) = (server.grpc_addr(), server.ops_addr());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %grpc, %ops, "serving");
+    tracing::info!("try it: grpcurl -plaintext {grpc} list");
+    let cut = server.run(app).await;
+    if cut > 0 {
+        tracing::warn!(connections = cut, "stopped; connections were cut that did not end in time");
+    } else {
+        tracing::info!("stopped");
+    }
+    Ok(())
+}
+
+async fn begin(config: Config, server: &Server) -> Result<Arc<App>, Failure> {
+    let app = start::open(config, Clock::system(), Entropy::system()).await?;
+    first_superuser::ensure(&app, server.grpc_addr()).await?;
+    Ok(Arc::new(app))
+}
+
+/// What a supervisor or Ctrl-C sends.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The first one asks for a clean stop, each further one for an immediate one. Ends only with the server.
+    async fn pass_on(mut self, stop: &watch::Sender<Stop>) -> std::convert::Infallible {
+        let mut next = Stop::Drain;
+        loop {
+            tokio::select! {
+                Some(()) = self.terminate.recv() => {}
+                Some(()) = self.interrupt.recv() => {}
+                else => std::future::pending().await,
+            }
+            stop.send_replace(next);
+            next = Stop::Now;
+        }
+    }
+}

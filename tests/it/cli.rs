@@ -1,0 +1,754 @@
+//! The command `doorward`, as it is typed: the real program, in a folder of its own, with an environment of its own.
+//!
+//! Help texts are golden files in `tests/golden/help`; `DOORWARD_BLESS=1 cargo test --test it cli` writes them anew.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use doorward::{config::Config, values::secret::RootSecrets};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A folder in which the command is run, as the user `tester`.
+struct Place {
+    folder: TempDir,
+    settings: Vec<(String, String)>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), settings: Vec::new() }
+    }
+
+    /// Sets `section.key` for every further run.
+    fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.push((format!("DOORWARD__{}", key.replace('.', "__").to_uppercase()), value.to_owned()));
+        self
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        command.args(words).current_dir(self.folder.path()).env_clear().env("USER", "tester");
+        command.envs(self.settings.iter().cloned()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        Ran::new(self.command(words).stdin(Stdio::null()).output().unwrap())
+    }
+
+    fn run_with(&self, words: &[&str], input: &[u8]) -> Ran {
+        let mut child = self.command(words).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        Ran::new(child.wait_with_output().unwrap())
+    }
+
+    /// Makes a user and answers the JSON of it.
+    fn user(&self, email: &str) -> Value {
+        let words = ["user", "create", "--email", email, "--password-stdin", "--format", "json"];
+        self.run_with(&words, PASSWORD.as_bytes()).done().json()
+    }
+
+    fn tenant(&self, slug: &str) -> Value {
+        self.run(&["tenant", "create", "--slug", slug, "--name", slug, "--format", "json"]).done().json()
+    }
+
+    fn users(&self) -> Vec<Value> {
+        self.run(&["user", "list", "--format", "json"]).done().json()["users"].as_array().unwrap().clone()
+    }
+
+    fn members(&self, tenant: &str) -> Vec<Value> {
+        self.run(&["member", "list", "--tenant", tenant, "--format", "json"]).done().json()["members"].as_array().unwrap().clone()
+    }
+
+    /// What the first column of a statement's rows says, read behind the service's back.
+    fn sql(&self, sql: &str) -> Vec<String> {
+        on_database(&self.file("doorward.db"), async |db| {
+            let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+            rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+        })
+    }
+
+    fn sql_write(&self, file: &str, sql: &str) {
+        on_database(&self.file(file), async |db| {
+            db.execute_unprepared(sql).await.unwrap();
+        });
+    }
+}
+
+fn on_database<T>(file: &std::path::Path, work: impl AsyncFnOnce(&DatabaseConnection) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let db = Database::connect(format!("sqlite://{}?mode=rwc", file.display())).await.unwrap();
+        let answer = work(&db).await;
+        db.close().await.unwrap();
+        answer
+    })
+}
+
+/// What a run of the command gave.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    fn done(self) -> Self {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
+        self
+    }
+
+    /// Refused with a sentence that holds each of `parts`, and nothing printed as a result.
+    #[track_caller]
+    fn refused(self, parts: &[&str]) -> Self {
+        assert_eq!((self.code, self.out.as_str()), (1, ""), "{self:?}");
+        for part in parts {
+            assert!(self.err.contains(part), "{part:?} is missing in {self:?}");
+        }
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap()
+}
+
+// Users.
+
+#[test]
+fn a_user_is_made_with_a_password_from_standard_input_and_listed_with_the_names_of_the_proto() {
+    let place = Place::new();
+    let made = place.user("Ann@Example.com");
+    let keys: Vec<&str> = made.as_object().unwrap().keys().map(String::as_str).collect();
+    let proto = [
+        "attributes",
+        "create_time",
+        "email",
+        "email_verified",
+        "external_id",
+        "family_name",
+        "full_name",
+        "given_name",
+        "id",
+        "state",
+        "superuser",
+        "username",
+    ];
+    assert_eq!(keys, proto, "a given password is not printed");
+    assert_eq!((text(&made, "email"), text(&made, "state")), ("Ann@Example.com", "active"));
+    assert_eq!(made["superuser"], false);
+    let users = place.users();
+    assert_eq!(users, [made]);
+    assert!(!place.run(&["user", "list"]).done().out.contains(PASSWORD));
+}
+
+#[test]
+fn a_given_password_is_final_and_one_line_end_is_not_part_of_it() {
+    let place = Place::new();
+    let create = |name: &str, input: &[u8]| place.run_with(&["user", "create", "--username", name, "--password-stdin"], input);
+    create("final", format!("{PASSWORD}\n").as_bytes()).done();
+    let shown = place.run(&["user", "show", "final", "--format", "json"]).done().json();
+    assert_eq!((&shown["has_password"], &shown["must_change"]), (&Value::Bool(true), &Value::Bool(false)));
+    // 15 characters are the least: with 14, line ends show whether they count.
+    create("crlf", b"12345678901234\r\n").refused(&["at least 15 characters"]);
+    create("two", b"12345678901234\n\n").done();
+    create("empty", b"\n").refused(&["holds no password"]);
+    create("binary", b"\xff\xfe0123456789012345").refused(&["not UTF-8"]);
+    create("long", &[b'a'; 2000]).refused(&["at most 1024 bytes"]);
+}
+
+#[test]
+fn without_a_terminal_a_password_is_made_printed_once_and_must_be_changed() {
+    let place = Place::new();
+    let made = place.run(&["user", "create", "--username", "ann", "--format", "json"]).done().json();
+    let again = place.run(&["user", "set-password", "ann", "--yes", "--format", "json"]).done().json();
+    for password in [text(&made, "password"), text(&again, "password")] {
+        assert!(password.len() >= 20, "{password}");
+    }
+    assert_ne!(made["password"], again["password"]);
+    let shown = place.run(&["user", "show", "ann", "--format", "json"]).done().json();
+    assert_eq!(shown["must_change"], true);
+    assert_eq!(shown.get("password"), None);
+    // A longer minimum is kept too.
+    let strict = Place::new().set("passwords.min_length", "64");
+    let made = strict.run(&["user", "create", "--username", "ann", "--format", "json"]).done().json();
+    assert!(text(&made, "password").len() >= 64);
+}
+
+#[test]
+fn a_password_file_is_read_and_others_who_can_read_it_are_warned_of() {
+    let place = Place::new();
+    fs::write(place.file("pw"), format!("{PASSWORD}\n")).unwrap();
+    let create = |name: &str| place.run(&["user", "create", "--username", name, "--password-file", "pw"]);
+    fs::set_permissions(place.file("pw"), fs::Permissions::from_mode(0o600)).unwrap();
+    create("ann").done();
+    fs::set_permissions(place.file("pw"), fs::Permissions::from_mode(0o644)).unwrap();
+    let warned = create("ben");
+    assert_eq!(warned.code, 0, "{warned:?}");
+    assert!(warned.err.contains("open to others"), "{warned:?}");
+    place.run(&["user", "create", "--username", "cat", "--password-file", "absent"]).refused(&["absent cannot be read"]);
+}
+
+#[test]
+fn another_spelling_of_an_address_or_a_user_name_is_taken() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    let words = ["user", "create", "--email", "ANN@Example.COM", "--password-stdin"];
+    place.run_with(&words, PASSWORD.as_bytes()).refused(&["the e-mail address is taken"]);
+    place.run(&["user", "create", "--username", "Bob"]).done();
+    place.run(&["user", "create", "--username", "bOB"]).refused(&["the user name is taken"]);
+    assert_eq!(place.users().len(), 2);
+}
+
+#[test]
+fn bad_fields_are_named_as_flags() {
+    let place = Place::new();
+    place.run(&["user", "create", "--email", "not an address", "--no-password"]).refused(&["--email: "]);
+    place.run(&["user", "create", "--username", "a@b", "--no-password"]).refused(&["--username: "]);
+    place.run(&["user", "create", "--username", "a", "--full-name", "tab\there", "--no-password"]).refused(&["--full-name: "]);
+    place.run(&["tenant", "create", "--slug", "Acme", "--name", "Acme"]).refused(&["--slug: "]);
+    place.run(&["tenant", "create", "--slug", "acme", "--name", "Acme", "--seat-limit", "-1"]).refused(&["--seat-limit: "]);
+    place.tenant("acme");
+    let role =
+        |level, permission| place.run(&["role", "create", "--tenant", "acme", "--name", "r", "--level", level, "--permission", permission]);
+    role("101", "a:b").refused(&["--level: "]);
+    role("1", "nonsense").refused(&["--permission: "]);
+}
+
+#[test]
+fn users_are_disabled_enabled_and_deleted_and_a_deleted_ones_address_makes_another_user() {
+    let place = Place::new();
+    let ann = place.user("ann@example.com");
+    let id = text(&ann, "id");
+    let state = || text(&place.run(&["user", "show", id, "--format", "json"]).done().json(), "state").to_owned();
+
+    place.run(&["user", "disable", "ANN@example.com", "--yes"]).done();
+    assert_eq!(state(), "disabled");
+    place.run(&["user", "enable", id]).done();
+    assert_eq!(state(), "active");
+    place.run(&["user", "delete", "ann@example.com", "--yes"]).done();
+    assert_eq!(state(), "deleted");
+
+    place.run(&["user", "show", "ann@example.com"]).refused(&["no user", "doorward user list"]);
+    for change in [vec!["enable", id], vec!["disable", id, "--yes"], vec!["delete", id, "--yes"], vec!["set-password", id, "--yes"]] {
+        place.run(&[vec!["user"], change].concat()).refused(&["no user"]);
+    }
+    place.tenant("acme");
+    place.run(&["member", "add", "--tenant", "acme", "--user", id]).refused(&["no user"]);
+
+    let again = place.user("ann@example.com");
+    assert_ne!(again["id"], ann["id"]);
+    assert_eq!(state(), "deleted");
+}
+
+#[test]
+fn what_ends_something_needs_yes_where_nobody_can_be_asked() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    place.tenant("acme");
+    place.run(&["member", "add", "--tenant", "acme", "--user", "ann@example.com"]).done();
+    let before = (place.users(), place.members("acme"), place.sql("SELECT hash FROM password_credentials"));
+    for words in [
+        &["user", "disable", "ann@example.com"][..],
+        &["user", "delete", "ann@example.com"],
+        &["user", "set-password", "ann@example.com"],
+        &["tenant", "suspend", "acme"],
+        &["member", "remove", "--tenant", "acme", "--user", "ann@example.com"],
+    ] {
+        place.run(words).refused(&["doorward: this ", "--yes"]);
+    }
+    assert_eq!((place.users(), place.members("acme"), place.sql("SELECT hash FROM password_credentials")), before);
+}
+
+// Tenants, roles, members.
+
+#[test]
+fn a_tenant_gets_roles_and_members() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    let words =
+        ["tenant", "create", "--slug", "acme", "--name", "Acme Ltd", "--tax-id", "76.1-K", "--external-id", "9", "--seat-limit", "2"];
+    let acme = place.run(&[&words[..], &["--format", "json"]].concat()).done().json();
+    assert_eq!((text(&acme, "tax_id"), text(&acme, "external_id"), &acme["seat_limit"]), ("76.1-K", "9", &Value::from(2)));
+    place.run(&["tenant", "create", "--slug", "acme", "--name", "Other"]).refused(&["the slug is taken"]);
+    place.run(&["tenant", "create", "--slug", "other", "--name", "Other", "--tax-id", "76.1-K"]).refused(&["the tax id is taken"]);
+    place.run(&["tenant", "create", "--slug", "other", "--name", "Other", "--external-id", "9"]).refused(&["the external id is taken"]);
+
+    let words = ["role", "create", "--tenant", "acme", "--name", "sales", "--level", "30", "--permission", "sales:write", "sales:read"];
+    let sales = place.run(&[&words[..], &["--format", "json"]].concat()).done().json();
+    assert_eq!(sales["permissions"], serde_json::json!(["sales:read", "sales:write"]));
+    place.run(&words).refused(&["role of this name"]);
+    let roles = place.run(&["role", "list", "--tenant", text(&acme, "id"), "--format", "json"]).done().json();
+    let names: Vec<&str> = roles["roles"].as_array().unwrap().iter().map(|role| text(role, "name")).collect();
+    assert_eq!(names, ["owner", "admin", "sales", "member"]);
+
+    let add = ["member", "add", "--tenant", "acme", "--user", "ann@example.com", "--role", "sales", "--role", "admin"];
+    place.run(&add).done();
+    place.run(&add).refused(&["member of the tenant already"]);
+    let members = place.members("acme");
+    let roles: Vec<&str> = members[0]["roles"].as_array().unwrap().iter().map(|role| text(role, "name")).collect();
+    assert_eq!((text(&members[0]["user"], "email"), text(&members[0], "membership_state")), ("ann@example.com", "active"));
+    assert_eq!(roles, ["admin", "sales"]);
+
+    place.user("ben@example.com");
+    place.user("cat@example.com");
+    let ben = place.run(&["member", "add", "--tenant", "acme", "--user", "ben@example.com", "--format", "json"]).done().json();
+    assert_eq!(text(&ben["roles"][0], "name"), "member", "the role where none is named");
+    place.run(&["member", "add", "--tenant", "acme", "--user", "cat@example.com"]).refused(&["seats"]);
+    place.run(&["member", "remove", "--tenant", "acme", "--user", "ann@example.com", "--yes"]).done();
+    place.run(&["member", "remove", "--tenant", "acme", "--user", "ann@example.com", "--yes"]).refused(&["no member"]);
+    place.run(&["member", "add", "--tenant", "acme", "--user", "cat@example.com"]).done();
+}
+
+#[test]
+fn a_role_of_another_tenant_cannot_be_given() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    place.tenant("acme");
+    place.tenant("umbrella");
+    place.run(&["role", "create", "--tenant", "umbrella", "--name", "chief", "--level", "90"]).done();
+    let words = ["member", "add", "--tenant", "acme", "--user", "ann@example.com", "--role", "chief"];
+    place.run(&words).refused(&["the tenant has no role of this name"]);
+    assert_eq!(place.members("acme"), Vec::<Value>::new());
+}
+
+#[test]
+fn a_tenant_is_suspended_and_activated() {
+    let place = Place::new();
+    place.tenant("acme");
+    let state = || text(&place.run(&["tenant", "list", "--format", "json"]).done().json()["tenants"][0], "state").to_owned();
+    place.run(&["tenant", "suspend", "acme", "--yes"]).done();
+    assert_eq!(state(), "suspended");
+    place.run(&["tenant", "activate", "acme", "--yes"]).done();
+    assert_eq!(state(), "active");
+    place.run(&["tenant", "suspend", "nobody", "--yes"]).refused(&["no tenant", "doorward tenant list"]);
+}
+
+#[test]
+fn every_write_is_audited_once_with_the_operators_name() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    place.tenant("acme");
+    place.run(&["role", "create", "--tenant", "acme", "--name", "sales", "--level", "1"]).done();
+    place.run(&["member", "add", "--tenant", "acme", "--user", "ann@example.com"]).done();
+    place.run(&["member", "remove", "--tenant", "acme", "--user", "ann@example.com", "--yes"]).done();
+    place.run(&["tenant", "suspend", "acme", "--yes"]).done();
+    place.run(&["tenant", "suspend", "acme", "--yes"]).done();
+    place.run(&["tenant", "activate", "acme"]).done();
+    place.run(&["user", "set-password", "ann@example.com", "--yes"]).done();
+    place.run(&["user", "disable", "ann@example.com", "--yes"]).done();
+    place.run(&["user", "enable", "ann@example.com"]).done();
+    place.run(&["user", "delete", "ann@example.com", "--yes"]).done();
+    let events = place.sql("SELECT actor_id || ' ' || event FROM audit_events ORDER BY id");
+    let expected = [
+        "user.created",
+        "tenant.created",
+        "role.created",
+        "member.added",
+        "member.removed",
+        "tenant.suspended",
+        "tenant.activated",
+        "user.password_set",
+        "user.disabled",
+        "user.enabled",
+        "user.deleted",
+    ];
+    assert_eq!(events, expected.map(|event| format!("cli:tester {event}")));
+}
+
+#[test]
+fn tables_are_aligned_and_cannot_steer_the_terminal() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    place.run(&["user", "create", "--username", "Bob Example", "--full-name", "Bob", "--superuser", "--no-password"]).done();
+    place.sql_write("doorward.db", "UPDATE users SET full_name = char(27) || '[31m' WHERE full_name = 'Bob'");
+    let out = place.run(&["user", "list"]).done().out;
+    let lines: Vec<&str> = out.lines().collect();
+    let column = lines[0].find("STATE").unwrap();
+    assert_eq!(lines.len(), 3);
+    assert!(lines[1..].iter().all(|line| line[column..].starts_with("active")), "{out}");
+    assert!(lines[2].contains("\\u{1b}[31m") && lines[2].ends_with("yes"), "{out}");
+    assert_eq!(Place::new().run(&["tenant", "list"]).done().out, "There are no tenants.\n");
+}
+
+// Secrets, configuration, usage.
+
+#[test]
+fn generated_secrets_differ_and_are_accepted() {
+    let place = Place::new();
+    let made: Vec<String> = (0..2).map(|_| place.run(&["secret", "generate"]).done().out.trim_end().to_owned()).collect();
+    assert_ne!(made[0], made[1]);
+    for secret in &made {
+        assert_eq!(secret.len(), 43);
+        RootSecrets::parse(&[secret]).unwrap();
+        Config::load(None, [("DOORWARD__SECRETS__ROOT".to_owned(), secret.clone())]).unwrap();
+    }
+    assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0, "it touches nothing");
+}
+
+#[test]
+fn every_problem_of_the_configuration_is_told_at_once() {
+    let place = Place::new().set("database.url", "mysql://x").set("server.gprc_addr", "1.2.3.4:5");
+    place.run(&["user", "list"]).refused(&["database.url: ", "server.gprc_addr: ", "DOORWARD__SERVER__GPRC_ADDR"]);
+    let place = Place::new();
+    fs::write(place.file("settings.toml"), "[passwords]\nmin_length = 40\n").unwrap();
+    let words = ["user", "create", "--username", "ann", "--password-stdin"];
+    place.run_with(&[&["--config", "settings.toml"], &words[..]].concat(), PASSWORD.as_bytes()).refused(&["at least 40 characters"]);
+    let by_variable = place.command(&words).env("DOORWARD_CONFIG", "absent.toml").output().unwrap();
+    Ran::new(by_variable).refused(&["absent.toml"]);
+}
+
+#[test]
+fn what_is_typed_wrongly_exits_with_2() {
+    let place = Place::new();
+    for words in [
+        &["user", "create"][..],
+        &["user", "create", "--email", "a@b.example", "--password", "secret"],
+        &["user", "create", "--email", "a@b.example", "--no-password", "--must-change"],
+        &["user", "list", "--format", "yaml"],
+        &["tenant", "create", "--slug", "acme"],
+        &["role", "create", "--tenant", "acme", "--name", "x", "--level", "high"],
+        &["frobnicate"],
+    ] {
+        let ran = place.run(words);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{words:?}: {ran:?}");
+    }
+    assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    assert_eq!(Place::new().run(&["--version"]).done().out, format!("doorward {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+// Databases that are refused, and migrations.
+
+#[test]
+fn migrations_are_listed_and_applied_where_start_may_not() {
+    let place = Place::new().set("database.migrate_on_start", "false");
+    place.run(&["user", "list"]).refused(&["doorward.db", "doorward migrate up"]);
+    let status = || {
+        let states = place.run(&["migrate", "status", "--format", "json"]).done().json();
+        states["migrations"].as_array().unwrap().iter().map(|state| state["applied"].as_bool().unwrap()).collect::<Vec<_>>()
+    };
+    let before = status();
+    assert!(!before.is_empty() && before.iter().all(|applied| !applied));
+    assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0, "looking makes nothing");
+    assert!(place.run(&["migrate", "status"]).done().out.contains("run `doorward migrate up`"));
+
+    let applied = place.run(&["migrate", "up", "--format", "json"]).done().json();
+    assert_eq!(applied["applied"].as_array().unwrap().len(), before.len());
+    assert!(status().iter().all(|&applied| applied));
+    assert_eq!(fs::metadata(place.file("doorward.db.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    place.user("ann@example.com");
+    assert_eq!(place.run(&["migrate", "up"]).done().out, "The schema is up to date.\n");
+
+    // A version with one migration more.
+    place.sql_write("doorward.db", "DELETE FROM seaql_migrations WHERE version = (SELECT max(version) FROM seaql_migrations)");
+    place.run(&["user", "list"]).refused(&["audit_events", "doorward migrate up"]);
+    assert_eq!(status().iter().filter(|applied| !**applied).count(), 1);
+}
+
+#[test]
+fn foreign_files_are_refused_by_every_command_and_left_as_they_are() {
+    let place = Place::new();
+    place.sql_write("doorward.db", "CREATE TABLE songs (title TEXT)");
+    // Without its key beside it no database is touched; with one, its tables are looked at.
+    for words in [&["serve"][..], &["user", "list"], &["migrate", "up"]] {
+        place.run(words).refused(&["another program's database"]);
+    }
+    place.run(&["migrate", "status"]).refused(&["tables that are not Doorward's"]);
+    let place = place.set("secrets.root", Place::new().run(&["secret", "generate"]).out.trim_end());
+    for words in [&["serve"][..], &["user", "list"], &["migrate", "up"], &["migrate", "status"]] {
+        place.run(words).refused(&["tables that are not Doorward's"]);
+    }
+    assert_eq!(place.sql("SELECT name FROM sqlite_master WHERE type = 'table'"), ["songs"]);
+
+    let place = Place::new();
+    fs::write(place.file("doorward.db"), "dear diary, …").unwrap();
+    for words in [&["serve"][..], &["user", "list"], &["migrate", "up"], &["migrate", "status"]] {
+        place.run(words).refused(&["no SQLite database"]);
+    }
+    assert_eq!(fs::read_to_string(place.file("doorward.db")).unwrap(), "dear diary, …");
+    assert!(!place.file("doorward.db.key").exists());
+
+    let place = Place::new().set("database.url", "sqlite://no/such/folder/doorward.db");
+    place.run(&["user", "list"]).refused(&["the folder no/such/folder"]);
+}
+
+#[test]
+fn a_read_only_file_is_refused() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    fs::set_permissions(place.file("doorward.db"), fs::Permissions::from_mode(0o444)).unwrap();
+    for words in [&["serve"][..], &["user", "list"], &["migrate", "up"]] {
+        place.run(words).refused(&["is read-only"]);
+    }
+}
+
+#[test]
+fn a_database_without_its_key_or_with_another_ones_is_refused() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    let key = place.file("doorward.db.key");
+    let own = fs::read(&key).unwrap();
+
+    fs::remove_file(&key).unwrap();
+    for words in [&["serve"][..], &["user", "list"], &["migrate", "up"]] {
+        place.run(words).refused(&["key file doorward.db.key is not: put it back"]);
+    }
+    assert!(!key.exists(), "none is made");
+
+    let write = |bytes: &[u8], mode| {
+        fs::write(&key, bytes).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write(place.run(&["secret", "generate"]).done().out.as_bytes(), 0o600);
+    for words in [&["serve"][..], &["user", "list"], &["migrate", "up"]] {
+        place.run(words).refused(&["belongs to another root secret"]);
+    }
+    write(&own, 0o640);
+    place.run(&["user", "list"]).refused(&["is open to others", "chmod 600"]);
+    write(&own, 0o600);
+    assert_eq!(place.users().len(), 1);
+}
+
+// Serving.
+
+/// A running `doorward serve`; killed when the test is over.
+struct Serving {
+    child: Child,
+    log: Vec<String>,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Serving {
+    fn start(place: &Place) -> Self {
+        // No word at all: serving is what is done without a command.
+        let mut child = place.command(&[]).stdin(Stdio::null()).spawn().unwrap();
+        let err = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || err.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, log: Vec::new(), lines }
+    }
+
+    /// The first log line from now on that holds `part`.
+    fn wait_for(&mut self, part: &str) -> String {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("{part:?} is not in {:#?}", self.log));
+            self.log.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; answers exit code and standard output.
+    fn ended(mut self) -> (Option<i32>, String) {
+        use std::io::Read;
+        let end = Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "it does not end: {:#?}", self.log);
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let mut out = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        (status.code(), out)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It has ended already in a test that passed.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn free_ports() -> Place {
+    Place::new().set("server.grpc_addr", "127.0.0.1:0").set("server.ops_addr", "127.0.0.1:0")
+}
+
+#[test]
+fn serve_makes_nobody_where_no_terminal_is_and_stops_cleanly() {
+    for signal in ["TERM", "INT"] {
+        let place = free_ports();
+        let mut serving = Serving::start(&place);
+        serving.wait_for("doorward user create --superuser");
+        let line = serving.wait_for("grpcurl -plaintext 127.0.0.1:");
+        let address = line.split_whitespace().find(|word| word.starts_with("127.0.0.1:")).unwrap();
+        std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(place.users(), Vec::<Value>::new());
+        serving.signal(signal);
+        assert_eq!(serving.ended(), (Some(0), String::new()));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_serve_at_once() {
+    let place = free_ports().set("server.shutdown_grace", "1h");
+    let mut serving = Serving::start(&place);
+    serving.wait_for("grpcurl");
+    serving.signal("TERM");
+    serving.wait_for("stopping");
+    serving.signal("TERM");
+    assert_eq!(serving.ended().0, Some(0));
+}
+
+#[test]
+fn the_configured_first_superuser_is_made_once_and_must_change_the_password() {
+    let place = free_ports().set("bootstrap.email", "root@example.com").set("bootstrap.password_file", "first");
+    place.run(&["serve"]).refused_by_log(&["first cannot be read"]);
+    fs::write(place.file("first"), "short").unwrap();
+    place.run(&["serve"]).refused_by_log(&["bootstrap.password_file", "at least 15 characters"]);
+    fs::write(place.file("first"), format!("{PASSWORD}\n")).unwrap();
+    let serve = || {
+        let mut serving = Serving::start(&place);
+        serving.wait_for("grpcurl");
+        serving.signal("TERM");
+        let log = serving.log.join("\n");
+        assert_eq!(serving.ended(), (Some(0), String::new()));
+        assert!(!log.contains(PASSWORD) && !log.contains("root@example.com"), "{log}");
+        log
+    };
+    assert!(serve().contains("the first superuser was made"));
+    let shown = place.run(&["user", "show", "root@example.com", "--format", "json"]).done().json();
+    assert_eq!((&shown["superuser"], &shown["must_change"]), (&Value::Bool(true), &Value::Bool(true)));
+
+    // Once is once: the file may go, and a deleted one does not come back.
+    fs::remove_file(place.file("first")).unwrap();
+    place.run(&["user", "delete", "root@example.com", "--yes"]).done();
+    let log = serve();
+    assert!(!log.contains("the first superuser was made"), "{log}");
+    assert_eq!(place.users().len(), 1);
+}
+
+#[test]
+fn serve_names_the_address_that_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let place = free_ports().set("server.grpc_addr", &address);
+    place.run(&["serve"]).refused(&["server.grpc_addr", &address]);
+    assert!(!place.file("doorward.db").exists(), "nothing was made");
+}
+
+impl Ran {
+    /// As [`Ran::refused`]; the server's log stands before the sentence.
+    #[track_caller]
+    fn refused_by_log(self, parts: &[&str]) {
+        let sentence = self.err.lines().last().unwrap_or_default().to_owned();
+        assert!(sentence.starts_with("doorward: "), "{self:?}");
+        Self { err: sentence, ..self }.refused(parts);
+    }
+}
+
+// Help.
+
+/// Every command that has a help text, by its words.
+const COMMANDS: [&str; 27] = [
+    "",
+    "serve",
+    "migrate",
+    "migrate up",
+    "migrate status",
+    "user",
+    "user create",
+    "user list",
+    "user show",
+    "user disable",
+    "user enable",
+    "user delete",
+    "user set-password",
+    "tenant",
+    "tenant create",
+    "tenant list",
+    "tenant suspend",
+    "tenant activate",
+    "role",
+    "role create",
+    "role list",
+    "member",
+    "member add",
+    "member list",
+    "member remove",
+    "secret",
+    "secret generate",
+];
+
+#[test]
+fn help_texts_are_golden() {
+    let place = Place::new();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
+    let bless = std::env::var_os("DOORWARD_BLESS").is_some();
+    let mut differ = Vec::new();
+    for words in COMMANDS {
+        let typed: Vec<&str> = words.split_whitespace().chain(["--help"]).collect();
+        let text = place.run(&typed).done().out;
+        let name = ["doorward", words].join(" ").trim_end().replace(' ', "-");
+        let file = folder.join(format!("{name}.txt"));
+        if bless {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&file, &text).unwrap();
+        }
+        if fs::read_to_string(&file).unwrap_or_default() != text {
+            differ.push(name);
+        }
+        assert!(words.split_whitespace().count() < 2 || text.contains("\n  doorward "), "{words} has no example");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{words} has a line that no terminal shows whole:\n{text}");
+    }
+    assert!(differ.is_empty(), "{differ:?} differ from tests/golden/help; DOORWARD_BLESS=1 writes them anew: read what changed");
+}
+
+#[test]
+fn no_command_is_without_a_golden_help_text() {
+    use clap::CommandFactory;
+    fn walk(command: &clap::Command, words: &str, found: &mut Vec<String>) {
+        found.push(words.to_owned());
+        for inner in command.get_subcommands() {
+            walk(inner, format!("{words} {}", inner.get_name()).trim_start(), found);
+        }
+    }
+    let mut found = Vec::new();
+    walk(&doorward::cli::Cli::command(), "", &mut found);
+    let mut known: Vec<&str> = COMMANDS.to_vec();
+    known.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, known);
+    doorward::cli::Cli::command().debug_assert();
+}
