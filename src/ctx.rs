@@ -110,14 +110,14 @@ impl Ctx {
     /// tenant's data.
     ///
     /// # Errors
-    /// [`Error::InvalidField`]; those of `access::enter`; [`Error::PermissionMissing`].
+    /// [`Error::InvalidField`]; those of `Subject::with_facts` and `access::enter`; [`Error::PermissionMissing`].
     pub async fn tenant(&self, app: &App, tenant_id: &str) -> Result<TenantScope> {
         let subject = self.subject()?;
         let permission = Permission::parse(self.method.policy.permission).map_err(Error::internal)?;
         let key = tenant_key(tenant_id)?.ok_or_else(|| Error::field("tenant_id", "is needed"))?;
         let (session, about) = (subject.facts.session.id, About::Tenant(key.clone()));
         let found = app.store.read("tenant_facts", about, move |db, about| async move { facts::find(&db, session, &about).await }).await?;
-        let subject = subject.with_facts(found.ok_or(Error::SessionRevoked)?);
+        let subject = subject.with_facts(found.ok_or(Error::SessionRevoked)?, app.clock.now())?;
         let scope = subject.tenant(Some(&key))?.ok_or(Error::NotAMember)?;
         scope.require(&[permission], &[])?;
         Ok(scope)

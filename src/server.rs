@@ -140,7 +140,8 @@ impl Server {
             () = tokio::time::sleep(grace) => {}
             () = told(&mut self.stop, Stop::Now) => {}
         }
-        health::end_watches(&self.reporter, SERVICES).await;
+        let state = *self.health.borrow();
+        health::end_watches(&self.reporter, SERVICES, state).await;
         trigger.begin();
         let cut = tokio::select! {
             cut = joined(&mut grpc) => cut,
@@ -153,7 +154,13 @@ impl Server {
         self.ops.trigger.abort();
         drop(self.health);
         joined(&mut self.ops.tasks).await;
-        app.store.close().await;
+        // Closing waits for units of work under way. One that hangs with the database must not hold the stop: its transaction ends with
+        // its connection, whole or absent.
+        let closing = tokio::time::timeout(app.config.server.drain_timeout, app.store.close());
+        tokio::select! {
+            _ = closing => {}
+            () = told(&mut self.stop, Stop::Now) => {}
+        }
         cut
     }
 }

@@ -5,6 +5,13 @@ use super::reader::{Reader, Section};
 /// The weakest argon2id parameters that OWASP's Password Storage Cheat Sheet recommends, as (KiB, passes), all with one lane.
 const FLOOR: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
+/// What a hash may cost at most, in KiB, passes and lanes: for new ones, and for stored ones that are to be read back.
+pub const MAX_MEMORY_KIB: u32 = 256 * 1024;
+/// See [`MAX_MEMORY_KIB`].
+pub const MAX_ITERATIONS: u32 = 16;
+/// See [`MAX_MEMORY_KIB`].
+pub const MAX_PARALLELISM: u32 = 16;
+
 /// Hashing cost and password length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passwords {
@@ -34,9 +41,9 @@ impl Passwords {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut passwords = Self::default();
         section.set_within("min_length", &mut passwords.min_length, 8..=64);
-        section.set_within("memory_kib", &mut passwords.memory_kib, 7_168..=1_048_576);
-        section.set_within("iterations", &mut passwords.iterations, 1..=32);
-        section.set_within("parallelism", &mut passwords.parallelism, 1..=16);
+        section.set_within("memory_kib", &mut passwords.memory_kib, 7_168..=MAX_MEMORY_KIB);
+        section.set_within("iterations", &mut passwords.iterations, 1..=MAX_ITERATIONS);
+        section.set_within("parallelism", &mut passwords.parallelism, 1..=MAX_PARALLELISM);
         let mut threads = 0;
         section.set_within("hash_threads", &mut threads, 1..=1_024);
         passwords.hash_threads = (threads > 0).then_some(threads);

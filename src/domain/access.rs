@@ -20,6 +20,7 @@ use crate::{
         facts::{self, About, Facts},
         memberships::{Membership, MembershipState, Standing},
         roles::Role,
+        sessions::Session,
         tenants::{Tenant, TenantKey, TenantState},
         users::{User, UserState},
     },
@@ -108,20 +109,23 @@ pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About
 
 /// The session and its user, in the order in which the reasons help most.
 fn judge(token: &tokens::Presented, facts: &Facts, now: Timestamp) -> Result<()> {
-    let Facts { session, user, .. } = facts;
-    let claims = &token.claims;
-    let same = claims.sub == session.user_id.as_uuid()
-        && claims.tid == session.tenant_id
-        && (token.kind == Kind::PasswordChange) == session.must_change;
-    if !same {
+    let session = &facts.session;
+    if !fits(token, session) {
         return Err(Error::TokenInvalid);
     }
     judge_session(facts, now)?;
-    if claims.ver.iter().take(2).ne([&session.epochs.instance, &session.epochs.user]) {
+    if token.claims.ver.iter().take(2).ne([&session.epochs.instance, &session.epochs.user]) {
         return Err(Error::SessionRevoked);
     }
-    debug_assert_eq!(user.id, session.user_id, "the statement joins them");
     Ok(())
+}
+
+/// Whether a token is of this session at all: of its user, its tenant, and its kind.
+#[must_use]
+pub fn fits(token: &tokens::Presented, session: &Session) -> bool {
+    token.claims.sub == session.user_id.as_uuid()
+        && token.claims.tid == session.tenant_id
+        && (token.kind == Kind::PasswordChange) == session.must_change
 }
 
 /// Whether a session is live: its user active, not ended, not over, opened under the current epochs of instance and user. Idle expiry
@@ -141,6 +145,22 @@ pub fn judge_session(facts: &Facts, now: Timestamp) -> Result<()> {
         return Err(Error::SessionExpired);
     }
     Ok(())
+}
+
+/// Whether a session is over for good: ended, past its time, or opened under an epoch that moved on. One whose user, tenant or membership
+/// is only out of use can live again, and is not.
+#[must_use]
+pub fn is_over(facts: &Facts, now: Timestamp) -> bool {
+    let Facts { session, user, instance_epoch, standing } = facts;
+    let epochs = session.epochs;
+    let tenant = standing.as_ref().map(|standing| standing.tenant.epoch);
+    let membership = standing.as_ref().and_then(|standing| standing.membership.as_ref()).map(|membership| membership.epoch);
+    session.revoked_at.is_some()
+        || session.expires_at <= now
+        || epochs.instance != *instance_epoch
+        || epochs.user != user.epoch
+        || epochs.tenant != tenant
+        || (epochs.membership.is_some() && epochs.membership != membership)
 }
 
 /// Whether the epochs of tenant and membership that a session was opened under are still the current ones. A session without a
@@ -193,10 +213,16 @@ impl Subject {
         User { superuser: self.powers.superuser(&self.facts.user), ..self.facts.user.clone() }
     }
 
-    /// The same subject with facts about another tenant.
-    #[must_use]
-    pub fn with_facts(&self, facts: Facts) -> Self {
-        Self { facts, ..self.clone() }
+    /// The same subject with newer facts, possibly about another tenant. They are judged like the first ones: what ended since then ends
+    /// the call.
+    ///
+    /// # Errors
+    /// Those of [`authenticate`] that the database decides.
+    pub fn with_facts(&self, facts: Facts, now: Timestamp) -> Result<Self> {
+        judge(&self.token, &facts, now)?;
+        let subject = Self { facts, ..self.clone() };
+        subject.judge_own_tenant()?;
+        Ok(subject)
     }
 
     /// What the token takes away.

@@ -177,8 +177,16 @@ async fn open(tx: Tx, (verified, mut session, tenant, powers, mut event): Openin
         credentials::rehash(&tx, user.id, &verified.credential, super::passwords::ARGON2ID, phc).await?;
     }
     event.tenant_id = session.tenant_id;
+    mark_superuser(&mut event, scope.as_ref());
     audit_events::insert(&tx, event).await?;
     Ok((user, session, scope))
+}
+
+/// An event of a session that only the superuser flag let into its tenant says so.
+pub(super) fn mark_superuser(event: &mut Row, scope: Option<&TenantScope>) {
+    if let (Some(details), Some(None)) = (event.details.as_object_mut(), scope.map(TenantScope::membership)) {
+        details.insert("superuser_access".to_owned(), true.into());
+    }
 }
 
 /// Binds a session to the epochs of this moment, and to a tenant that its user may act in.

@@ -24,7 +24,12 @@ use crate::{
         tenants::TenantKey,
         users::{self, User},
     },
-    values::{ids::SessionId, permission::Scope, secret::Password, time::Timestamp},
+    values::{
+        ids::SessionId,
+        permission::Scope,
+        secret::{self, Password},
+        time::Timestamp,
+    },
 };
 
 /// What a person asks for.
@@ -62,7 +67,8 @@ struct Unit {
 /// sessions ended meanwhile; the reasons of `access::enter` for the old session's tenant.
 pub async fn change(app: &App, subject: &Subject, change: Change) -> Result<(TokenSet, Session)> {
     let new = passwords::check_new(&change.new, "new_password", app.config.passwords.min_length)?;
-    if change.new.as_str() == change.current.as_str() {
+    // As they are hashed: another spelling of the same letters is no new password.
+    if Normalized::new(&change.current).is_some_and(|current| secret::equal(current.as_bytes(), new.as_bytes())) {
         let description = "must not be the current one".to_owned();
         return Err(Error::PasswordRejected(vec![FieldViolation { field: "new_password".to_owned(), description }]));
     }
@@ -142,7 +148,9 @@ async fn replace(tx: Tx, unit: Unit) -> Result<(Session, Option<TenantScope>)> {
     let mut session = unit.session;
     let scope = login::bind(&tx, &user, unit.tenant.as_ref(), &unit.powers, &mut session).await?;
     store::sessions::insert(&tx, session.clone()).await?;
-    audit_events::insert(&tx, unit.event).await?;
+    let mut event = unit.event;
+    login::mark_superuser(&mut event, scope.as_ref());
+    audit_events::insert(&tx, event).await?;
     Ok((session, scope))
 }
 

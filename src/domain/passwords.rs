@@ -16,7 +16,10 @@ use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::{
-    config,
+    config::{
+        self,
+        passwords::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM},
+    },
     error::{Error, FieldViolation, Result},
     store::credentials::Credential,
     values::secret::Password,
@@ -28,10 +31,6 @@ pub mod hasher;
 pub const MAX_BYTES: usize = 1024;
 /// The scheme tag of passwords that this version makes.
 pub const ARGON2ID: &str = "argon2id";
-/// What a stored hash may ask for at most, in KiB: a row must not be able to exhaust the memory of a hashing thread.
-const MAX_MEMORY_KIB: u32 = 256 * 1024;
-const MAX_ITERATIONS: u32 = 16;
-const MAX_PARALLELISM: u32 = 16;
 const HASH_BYTES: usize = 32;
 
 /// The parameters that new passwords are hashed with.

@@ -7,9 +7,9 @@
 //! | presented | then |
 //! |---|---|
 //! | n = g, digest right | one conditional update moves the row to g+1; new tokens |
-//! | n = g − 1, within `tokens.refresh_grace`, its successor is the row's | the same successor again, nothing written: a lost answer, a double click, two tabs |
-//! | n < g otherwise | reuse: the session dies, one event, `REFRESH_TOKEN_REUSED` |
-//! | n > g (restored backup), or a wrong digest | `TOKEN_INVALID`, nothing ends |
+//! | n = g − 1, its successor is the row's, within `tokens.refresh_grace` | the same successor again, nothing written: a lost answer, a double click, two tabs |
+//! | the same after the grace, or n < g − 1 | reuse: the session dies, one event, `REFRESH_TOKEN_REUSED` |
+//! | n > g (restored backup), or a secret that does not fit the row's digest | `TOKEN_INVALID`, nothing ends |
 //!
 //! The update itself checks everything again: client, expiries, the states and epochs of instance, user, tenant and membership. Of many
 //! parallel calls one moves the row; the others find themselves one generation behind, within the grace.
@@ -111,7 +111,7 @@ async fn take_step(tx: Tx, step: Step) -> Result<Outcome> {
     let facts = facts::find(&tx, step.rotation.id, &About::Own).await?.ok_or(Error::SessionRevoked)?;
     if !rotated {
         judge_refusal(&facts, &step)?;
-        if !is_lost_answer(&facts.session, &step) {
+        if !is_lost_answer(&facts.session, &step)? {
             return reuse(&tx, &facts, step).await;
         }
     }
@@ -132,12 +132,16 @@ fn judge_refusal(facts: &Facts, step: &Step) -> Result<()> {
     if step.rotation.generation >= session.refresh_generation { Err(Error::TokenInvalid) } else { Ok(()) }
 }
 
-/// Whether the presented token is the one before the current one, and its holder may just have lost the answer.
-fn is_lost_answer(session: &Session, step: &Step) -> bool {
-    let previous = step.rotation.generation.checked_add(1) == Some(session.refresh_generation);
-    let in_grace = step.grace.as_secs() > 0 && within(session.rotated_at, step.rotation.now, step.grace);
-    let same = session.refresh_digest.as_deref().is_some_and(|digest| secret::equal(digest, &step.rotation.successor));
-    previous && in_grace && same
+/// Whether the presented token is the one before the current one, and its holder may just have lost the answer. Of the one before, the
+/// row tells whether its secret is of this chain at all; of those further back it does not.
+fn is_lost_answer(session: &Session, step: &Step) -> Result<bool> {
+    if step.rotation.generation.checked_add(1) != Some(session.refresh_generation) {
+        return Ok(false);
+    }
+    if !session.refresh_digest.as_deref().is_some_and(|digest| secret::equal(digest, &step.rotation.successor)) {
+        return Err(Error::TokenInvalid);
+    }
+    Ok(step.grace.as_secs() > 0 && within(session.rotated_at, step.rotation.now, step.grace))
 }
 
 fn within(from: Timestamp, now: Timestamp, grace: std::time::Duration) -> bool {

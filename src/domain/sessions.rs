@@ -18,12 +18,14 @@
 use crate::{
     app::App,
     domain::{
+        access,
         audit::{self, Actor, Event, Origin},
-        tokens::{self, PASSWORD_CHANGE_LIFETIME, claims::ExpiryRule},
+        tokens::{self, PASSWORD_CHANGE_LIFETIME, Presented, claims::ExpiryRule},
     },
     error::{Error, Result},
     store::{
         audit_events,
+        facts::{self, About, Facts},
         sessions::{self, Device, Epochs, Session},
     },
     values::{
@@ -94,16 +96,23 @@ pub enum Ending {
     RefreshToken(String),
 }
 
-/// Ends the session that a token names. What is not a token of ours, or names a session that is over, is success (RFC 7009, 2.2): the
-/// holder wanted it to be good for nothing, and it is.
+/// Ends the session that a token names. What is not a token of ours, or names a session that is over, is success (RFC 7009, 2.2) without
+/// an event: the holder wanted it to be good for nothing, and it is.
 ///
 /// # Errors
 /// [`Error::TokenInvalid`] for a token of the other kind, which would go on living unnoticed; [`Error::AudienceMismatch`] for a
 /// narrowed token: who holds one must not end the session that it was made from.
 pub async fn end(app: &App, ending: Ending, origin: Origin) -> Result<()> {
-    let Some((id, client_id)) = named(app, ending)? else { return Ok(()) };
-    let found = app.store.read("session_to_end", id, |db, id| async move { sessions::find(&db, id).await }).await?;
-    let Some(session) = found.filter(|session| client_id.as_ref().is_none_or(|client| *client == session.client_id)) else { return Ok(()) };
+    let Some(named) = named(app, ending)? else { return Ok(()) };
+    let id = named.session();
+    let found = app.store.read("session_to_end", id, |db, id| async move { facts::find(&db, id, &About::Own).await }).await?;
+    let is_its_own = |facts: &Facts| match &named {
+        Named::Access(token, _) => access::fits(token, &facts.session),
+        Named::Refresh(_) => facts.session.client_id == app.config.tokens.default_client_id,
+    };
+    let now = app.clock.now();
+    let live = found.filter(|facts| is_its_own(facts) && !access::is_over(facts, now));
+    let Some(Facts { session, .. }) = live else { return Ok(()) };
     let about = audit::About {
         object_id: Some(id.to_string()),
         tenant_id: session.tenant_id,
@@ -111,7 +120,7 @@ pub async fn end(app: &App, ending: Ending, origin: Origin) -> Result<()> {
         details: Some(serde_json::json!({ "cause": "logout" })),
     };
     let event = audit::success(app, Event::SessionRevoked, Actor::User(session.user_id), &origin, about);
-    let input = (id, event, app.clock.now());
+    let input = (id, event, now);
     let unit = |tx, (id, event, now)| async move {
         if sessions::revoke(&tx, id, "logout", now).await? {
             audit_events::insert(&tx, event).await?;
@@ -121,8 +130,21 @@ pub async fn end(app: &App, ending: Ending, origin: Origin) -> Result<()> {
     app.store.write("end_session", input, unit).await
 }
 
-/// The session that a token names and, for a refresh token, the client that it must belong to.
-fn named(app: &App, ending: Ending) -> Result<Option<(SessionId, Option<String>)>> {
+/// A good token, and the session that it names.
+enum Named {
+    Access(Box<Presented>, SessionId),
+    Refresh(SessionId),
+}
+
+impl Named {
+    const fn session(&self) -> SessionId {
+        match self {
+            Self::Access(_, id) | Self::Refresh(id) => *id,
+        }
+    }
+}
+
+fn named(app: &App, ending: Ending) -> Result<Option<Named>> {
     match ending {
         Ending::AccessToken(token) => {
             if opaque::kind_of(&token).is_some() {
@@ -132,12 +154,12 @@ fn named(app: &App, ending: Ending) -> Result<Option<(SessionId, Option<String>)
             if !presented.claims.has_audience(&app.config.tokens.issuer) {
                 return Err(Error::AudienceMismatch);
             }
-            Ok(presented.claims.sid.map(|sid| (sid, None)))
+            Ok(presented.claims.sid.map(|sid| Named::Access(Box::new(presented), sid)))
         }
         Ending::RefreshToken(token) => {
             let token = token.as_str();
             if let Ok(refresh) = RefreshToken::parse(token, &app.roots) {
-                return Ok(Some((refresh.session, Some(app.config.tokens.default_client_id.clone()))));
+                return Ok(Some(Named::Refresh(refresh.session)));
             }
             if tokens::read(app, token, ExpiryRule::Ignored).is_ok() { Err(Error::TokenInvalid) } else { Ok(None) }
         }

@@ -54,8 +54,16 @@ pub enum StartError {
     #[error("{0}")]
     RootSecret(String),
     /// Anything that the store or a decision refuses.
-    #[error("{0}")]
+    #[error("{}", told(.0))]
     Failed(#[from] Error),
+}
+
+/// What the operator is told: also the part that calls keep to the log.
+fn told(error: &Error) -> String {
+    match error {
+        Error::Internal(cause) | Error::Unavailable(cause) => cause.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Builds the service.

@@ -24,6 +24,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http_body::Body as _;
 use tonic::{Status, body::Body};
 use tower::Service;
 
@@ -33,7 +34,7 @@ use crate::{
     config::CallersMode,
     ctx::{Ctx, RequestId},
     domain::access::{self, Accepts, Subject},
-    error::{Code, Error, Result},
+    error::{Error, Result},
     methods::{self, Access, Method},
     store::facts::About,
 };
@@ -101,7 +102,8 @@ where
     let start = Instant::now();
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let request_id = RequestId::take(given, &app.entropy, &app.clock);
-    let path = request.uri().path().to_owned();
+    // With the query, which no gRPC path has: what the routes would overlook is not let in.
+    let path = request.uri().path_and_query().map_or_else(String::new, |path| path.as_str().to_owned());
     let outcome = match methods::find(&path) {
         Some(method) => {
             let deadline = start + allowed(&app, request.headers());
@@ -109,13 +111,14 @@ where
             tokio::time::timeout_at(deadline.into(), call).await.unwrap_or(Err(Error::Deadline))
         }
         None if OPEN.contains(&path.as_str()) => open(&app, inner, request).await,
-        None => Err(Error::MethodUnknown),
+        None => {
+            let refusal = refuse(&app, request, Error::MethodUnknown);
+            tokio::time::timeout(app.config.server.default_deadline, refusal).await.unwrap_or(Err(Error::MethodUnknown))
+        }
     };
-    let mut response = outcome.unwrap_or_else(|error| {
-        report(&path, &request_id, &error);
-        status::of(&error, &request_id).into_http()
-    });
+    let mut response = outcome.unwrap_or_else(|error| status::of(&error, &request_id).into_http());
     normalize(&mut response, &path, &request_id);
+    report(&response, &path, &request_id);
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -123,16 +126,17 @@ where
     response
 }
 
-/// Health and reflection: no subject, no deadline (they stream), but no anonymous workload where callers must be known.
+/// Health and reflection: no subject and no deadline (they stream). Reflection is for known callers where every method is; probes have no
+/// identity, so health is for everybody.
 async fn open<S>(app: &App, inner: S, request: Request<Body>) -> Result<Response<axum::body::Body>>
 where
     S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
 {
     let is_health = request.uri().path().starts_with("/grpc.health.v1.");
-    if !is_health && app.config.callers.mode() == CallersMode::Required {
-        return Err(Error::CallerUnauthenticated);
+    match if is_health { Ok(()) } else { settle_caller(app, request.headers()) } {
+        Ok(()) => serve(inner, request).await,
+        Err(error) => refuse(app, request, error).await,
     }
-    serve(inner, request).await
 }
 
 async fn guarded<S>(
@@ -146,14 +150,40 @@ async fn guarded<S>(
 where
     S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
 {
-    if request.headers().contains_key(CALLER) || app.config.callers.mode() == CallersMode::Required {
-        return Err(Error::CallerUnauthenticated);
+    match settle(app, method, request.headers()).await {
+        Ok((bearer, subject)) => {
+            request.extensions_mut().insert(Ctx::new(method, request_id.clone(), deadline, bearer, subject));
+            serve(inner, request).await
+        }
+        Err(error) => refuse(app, request, error).await,
     }
+}
+
+/// What the headers say: the caller must be known where that is demanded, the token and, for the method's class, its subject.
+async fn settle(app: &App, method: &Method, headers: &HeaderMap) -> Result<(Option<String>, Option<Subject>)> {
+    settle_caller(app, headers)?;
     // A PUBLIC method's message carries the credentials; whatever stands in `authorization` is not for it.
-    let bearer = if method.policy.access == Access::Public { None } else { bearer(request.headers())? };
+    let bearer = if method.policy.access == Access::Public { None } else { bearer(headers)? };
     let subject = admit(app, method, bearer.as_deref()).await?;
-    request.extensions_mut().insert(Ctx::new(method, request_id.clone(), deadline, bearer, subject));
-    serve(inner, request).await
+    Ok((bearer, subject))
+}
+
+/// The calling workload. None has an identity yet: whoever claims one is refused, and so is everybody where one is demanded.
+fn settle_caller(app: &App, headers: &HeaderMap) -> Result<()> {
+    let is_refused = headers.contains_key(CALLER) || app.config.callers.mode() == CallersMode::Required;
+    if is_refused { Err(Error::CallerUnauthenticated) } else { Ok(()) }
+}
+
+/// Refuses a call whose message nobody reads. It is read all the same, as far as a message may go: an answer before the end of the
+/// request makes HTTP/2 reset the stream, and a client with a few hundred resets loses its connection and every other call on it.
+async fn refuse<T>(app: &App, request: Request<Body>, error: Error) -> Result<T> {
+    let mut body = pin!(request.into_body());
+    let mut left = app.config.server.max_message_bytes;
+    while let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, tonic::codegen::Bytes::len)) else { break };
+        left = rest;
+    }
+    Err(error)
 }
 
 /// What the method's class demands.
@@ -247,10 +277,12 @@ fn normalize(response: &mut Response<axum::body::Body>, path: &str, request_id: 
     *response = status::foreign(&made, request_id).into_http();
 }
 
-/// Refusals for want of a right are security events, each one logged.
-fn report(path: &str, request_id: &RequestId, error: &Error) {
-    let (reason, code) = error.reason();
-    if code == Code::PermissionDenied {
+/// Refusals for want of a right are security events, each one logged, whoever refused.
+fn report(response: &Response<axum::body::Body>, path: &str, request_id: &RequestId) {
+    let headers = response.headers();
+    let code = headers.get(Status::GRPC_STATUS).map(|code| tonic::Code::from_bytes(code.as_bytes()));
+    if code == Some(tonic::Code::PermissionDenied) {
+        let reason = headers.get(status::REASON).and_then(|reason| reason.to_str().ok());
         tracing::info!(target: "doorward::security", path, request_id = request_id.as_str(), reason, "permission denied");
     }
 }

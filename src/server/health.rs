@@ -96,16 +96,16 @@ pub async fn mirror(mut states: watch::Receiver<HealthState>, reporter: HealthRe
     all_down(&reporter, services).await;
 }
 
-/// Ends every open `Watch` after a last `NOT_SERVING`; a `Check` and a new `Watch` still find every name, as `NOT_SERVING`.
+/// Ends every open `Watch` after a last `NOT_SERVING`; a `Check` still finds every name as `state` has it.
 ///
 /// Belongs to the stop: when the state changes afterwards, [`mirror`] shows it again.
-pub async fn end_watches(reporter: &HealthReporter, services: &'static [&'static str]) {
+pub async fn end_watches(reporter: &HealthReporter, services: &'static [&'static str], state: HealthState) {
     // The last word goes out first, so that no watcher is left with SERVING.
     all_down(reporter, services).await;
     let mut reporter = reporter.clone();
-    for (name, _) in names(services) {
+    for (name, shows) in names(services) {
         // Clearing drops the channel that the streams read from, and that is their end.
         reporter.clear_service_status(name).await;
-        reporter.set_service_status(name, ServingStatus::NotServing).await;
+        reporter.set_service_status(name, status(shows(state))).await;
     }
 }

@@ -10,11 +10,14 @@ use sea_orm::{
 
 use secrecy::ExposeSecret;
 
-use super::{Store, errors};
+use super::{Store, errors, schema};
 use crate::{
     config,
     error::{Error, Result},
 };
+
+/// How long a write on SQLite waits for another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the data is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +53,11 @@ impl Target {
 /// [`Error::Unavailable`] where the database does not answer.
 pub async fn connect(config: &config::Database, create: bool) -> Result<Store> {
     match Target::parse(config.url.expose_secret())? {
-        Target::Sqlite(_) => {
+        Target::Sqlite(path) => {
+            // The switch of a new file to WAL needs the file alone, and the busy timeout does not wait for that: first starts queue here.
+            let first = schema::lock_file(&path).await?;
             let writer = open(sqlite(config, 1, create)).await?;
+            drop(first);
             let reader = open(sqlite(config, config.max_connections.max(1), false)).await?;
             Ok(Store { writer, reader })
         }
@@ -82,13 +88,15 @@ fn common(config: &config::Database, connections: u32) -> ConnectOptions {
 
 fn sqlite(config: &config::Database, connections: u32, create: bool) -> ConnectOptions {
     let mut options = common(config, connections);
+    // The one writer is a queue, not a sign of trouble: its users wait as long as they would for another process's write.
+    options.acquire_timeout(config.acquire_timeout.max(BUSY_TIMEOUT));
     options.map_sqlx_sqlite_opts(move |sqlite| {
         sqlite
             .create_if_missing(create)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(BUSY_TIMEOUT)
     });
     options
 }

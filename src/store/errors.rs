@@ -53,6 +53,8 @@ fn from_sqlx(error: &sqlx::Error) -> Error {
         "40001" | "40P01" | "55P03" | "5" | "6" | "261" | "517" => Error::Conflict,
         // PostgreSQL: statement or idle timeout, read-only after a failover, too many connections, shutting down or starting.
         "57014" | "25P03" | "25006" | "53300" | "57P01" | "57P02" | "57P03"
+        // PostgreSQL: no such user, wrong password, no such database. The operator mends it, not we.
+        | "28000" | "28P01" | "3D000"
         // SQLite: READONLY and its kin, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
         | "8" | "264" | "776" | "1032" | "1544" | "10" | "11" | "13" | "14" | "26" => Error::Unavailable(format!("database error {code}")),
         other if other.starts_with("08") || other.starts_with("53") => Error::Unavailable(format!("database error {code}")),

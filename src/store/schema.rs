@@ -99,7 +99,8 @@ async fn lock(db: &DatabaseConnection, config: &config::Database) -> Result<Opti
     }
 }
 
-async fn lock_file(database: &Path) -> Result<File> {
+/// Holds the lock file beside an SQLite database until it is dropped.
+pub(super) async fn lock_file(database: &Path) -> Result<File> {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
     let open = move || {

@@ -1,6 +1,6 @@
 //! The command `doorward`, as it is typed: the real program, in a folder of its own, with an environment of its own.
 //!
-//! Help texts are golden files in `tests/golden/help`; `DOORWARD_BLESS=1 cargo test --test it cli` writes them anew.
+//! Help texts are golden files in `tests/golden/help`; `DOORWARD_UPDATE_GOLDEN=1 cargo test --test it cli` writes them anew.
 
 use std::{
     fs,
@@ -15,6 +15,8 @@ use doorward::{config::Config, values::secret::RootSecrets};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::golden;
 
 const PASSWORD: &str = "correct horse battery staple";
 
@@ -714,25 +716,14 @@ const COMMANDS: [&str; 27] = [
 #[test]
 fn help_texts_are_golden() {
     let place = Place::new();
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help");
-    let bless = std::env::var_os("DOORWARD_BLESS").is_some();
-    let mut differ = Vec::new();
     for words in COMMANDS {
         let typed: Vec<&str> = words.split_whitespace().chain(["--help"]).collect();
         let text = place.run(&typed).done().out;
         let name = ["doorward", words].join(" ").trim_end().replace(' ', "-");
-        let file = folder.join(format!("{name}.txt"));
-        if bless {
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(&file, &text).unwrap();
-        }
-        if fs::read_to_string(&file).unwrap_or_default() != text {
-            differ.push(name);
-        }
+        golden::check(&format!("help/{name}.txt"), &text);
         assert!(words.split_whitespace().count() < 2 || text.contains("\n  doorward "), "{words} has no example");
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{words} has a line that no terminal shows whole:\n{text}");
     }
-    assert!(differ.is_empty(), "{differ:?} differ from tests/golden/help; DOORWARD_BLESS=1 writes them anew: read what changed");
 }
 
 #[test]

@@ -698,7 +698,7 @@ async fn open_watches_hear_the_last_word_and_do_not_hold_the_stop() {
     let mut watch = ops.client.watch(request).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
 
-    end_watches(&ops.reporter, SERVICES).await;
+    end_watches(&ops.reporter, SERVICES, HealthState::default()).await;
     assert_eq!(ops.check("readiness").await, ServingStatus::NotServing, "the names are still known");
     ops.listener.trigger.begin();
 

@@ -9,12 +9,43 @@
     reason = "a test says what went wrong by failing"
 )]
 
+mod golden;
 mod harness;
+mod lock;
+mod probe;
+mod recipes;
+mod wire;
 
+mod access;
+mod at_rest;
+mod audit;
+mod away;
+mod bad_input;
+mod cancels;
 mod claims;
 mod cli;
 mod config;
 mod connections;
+mod contract;
+mod ctx;
 mod flow;
+mod foreign_ids;
+mod forged;
 mod jws;
+mod leaks;
+mod life;
+mod login;
+mod logout;
+mod passwords;
+mod refresh;
+mod refresh_bounds;
+mod sessions;
+mod start;
+mod start_refused;
+mod store;
+mod sweep;
+mod tenants;
+mod token_kinds;
+mod tokens;
+mod trace;
 mod values;

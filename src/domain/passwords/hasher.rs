@@ -137,9 +137,15 @@ impl Hasher {
     }
 
     async fn submit(&self, password: Normalized, work: Work, deadline: Instant) -> Result<Done> {
-        let wait = self.expected_wait();
-        let now = Instant::now();
-        if wait > MAX_WAIT || now + wait > deadline {
+        let pending = self.shared.pending.load(Ordering::Relaxed);
+        let average = self.shared.average_micros.load(Ordering::Relaxed);
+        let turn = Duration::from_micros((pending / self.threads).saturating_mul(average));
+        let wait = turn + Duration::from_micros(average);
+        if turn > MAX_WAIT || Instant::now() + wait > deadline {
+            if pending == 0 {
+                // No job is there to mend an average that a machine standing still drove up: each refusal takes an eighth off it.
+                self.shared.average_micros.store((average * 7 / 8).max(1), Ordering::Relaxed);
+            }
             return Err(Error::Overloaded { retry_after: wait });
         }
         let (answer, answered) = oneshot::channel();
@@ -149,13 +155,6 @@ impl Hasher {
             return Err(Error::Overloaded { retry_after: wait });
         }
         answered.await.unwrap_or_else(|_| Err(Error::internal("a hashing thread is gone")))
-    }
-
-    /// How long a job that comes now would wait and run.
-    fn expected_wait(&self) -> Duration {
-        let pending = self.shared.pending.load(Ordering::Relaxed);
-        let average = self.shared.average_micros.load(Ordering::Relaxed);
-        Duration::from_micros((pending / self.threads + 1) * average)
     }
 }
 

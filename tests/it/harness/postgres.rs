@@ -64,20 +64,10 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("doorward-pg-").tempdir().unwrap().keep();
         let user = unprivileged(&folder);
         let data = folder.join("data");
-        let initdb = programs.join("initdb");
-        let run = |program: &Path, arguments: &[&str]| {
-            let mut command = match &user {
-                Some(user) => {
-                    let mut command = Command::new("runuser");
-                    command.args(["-u", user, "--"]).arg(program);
-                    command
-                }
-                None => Command::new(program),
-            };
-            let output = command.current_dir("/").args(arguments).output().unwrap();
-            assert!(output.status.success(), "{}: {}", program.display(), String::from_utf8_lossy(&output.stderr));
-        };
-        run(&initdb, &["-D", data.to_str().unwrap(), "-U", "doorward", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
+        let mut initdb = command_as(user.as_deref(), &programs.join("initdb"));
+        initdb.arg("-D").arg(&data).args(["-U", "doorward", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
+        let output = initdb.output().unwrap();
+        assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
         // A port that is free now can be taken a moment later: another one then.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -118,6 +108,16 @@ fn unprivileged(folder: &Path) -> Option<String> {
     Some("postgres".to_owned())
 }
 
+/// A program to be run as that user, in a folder that everybody may enter.
+fn command_as(user: Option<&str>, program: &Path) -> Command {
+    let mut command = Command::new(if user.is_some() { Path::new("runuser") } else { program });
+    if let Some(user) = user {
+        command.args(["-u", user, "--"]).arg(program);
+    }
+    command.current_dir("/");
+    command
+}
+
 /// Starts the server under a shell that stops it when the returned pipe closes; none where the server did not come up.
 fn supervise(programs: &Path, folder: &Path, data: &Path, port: u16, user: Option<&str>) -> Option<ChildStdin> {
     let settings = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=400 -c shared_buffers=64MB \
@@ -129,19 +129,10 @@ fn supervise(programs: &Path, folder: &Path, data: &Path, port: u16, user: Optio
         data = data.display(),
         folder = folder.display(),
     );
-    let mut command = match user {
-        Some(user) => {
-            let mut command = Command::new("runuser");
-            command.args(["-u", user, "--", "sh", "-c", &script]);
-            command
-        }
-        None => {
-            let mut command = Command::new("sh");
-            command.args(["-c", &script]);
-            command
-        }
-    };
-    let mut child = command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut shell = command_as(user, Path::new("sh"));
+    shell.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    #[expect(clippy::zombie_processes, reason = "it ends after this process, which is why it is there")]
+    let mut child = shell.spawn().unwrap();
     let mut lifeline = child.stdin.take().unwrap();
     let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
     let start = Instant::now();

@@ -1,0 +1,299 @@
+//! A database that goes away under a running server, and comes back: readiness, answers, recovery.
+//!
+//! On PostgreSQL the way to the database goes through a [`Proxy`] that the test cuts. SQLite is a library in the server's own process and
+//! its file stays open: it cannot go away. The nearest thing is a writer from outside that holds its lock, which has a test.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use doorward::pb::v1::{self, auth_service_client::AuthServiceClient};
+use secrecy::ExposeSecret;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+use tonic::{Code, Response, Status, transport::Channel};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient},
+};
+use tonic_types::StatusExt;
+
+use crate::{
+    harness::*,
+    life::{Life, channel, eventually, http, names, probes, soon},
+    start::{Ground, login_request, person, run, validate_request},
+};
+
+/// What becomes of the connections that a [`Proxy`] carries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Open,
+    /// Nothing moves, and nobody is told.
+    Silent,
+}
+
+/// A way to PostgreSQL that can be cut.
+struct Proxy {
+    addr: SocketAddr,
+    to: String,
+    /// The listener and its connections: gone together.
+    carrying: JoinSet<()>,
+    line: watch::Sender<Line>,
+}
+
+impl Proxy {
+    /// Puts itself between a configuration and its database.
+    async fn before(ground: &mut Ground) -> Self {
+        let url = ground.config.database.url.expose_secret().to_owned();
+        let to = url.split(['@', '/']).nth(3).unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        ground.config.database.url = url.replacen(&to, &addr.to_string(), 1).into();
+        let mut proxy = Self { addr, to, carrying: JoinSet::new(), line: watch::channel(Line::Open).0 };
+        proxy.carry(listener);
+        proxy
+    }
+
+    fn carry(&mut self, listener: TcpListener) {
+        let (to, line) = (self.to.clone(), self.line.subscribe());
+        self.carrying.spawn(async move {
+            let mut flows = JoinSet::new();
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let (to, mut line) = (to.clone(), line.clone());
+                flows.spawn(async move {
+                    // A connection that once fell silent stays so: its other end is gone without a word.
+                    if *line.borrow_and_update() == Line::Open {
+                        let mut far = TcpStream::connect(to).await.unwrap();
+                        tokio::select! {
+                            _ = copy_bidirectional(&mut near, &mut far) => return,
+                            _ = line.wait_for(|line| *line == Line::Silent) => {}
+                        }
+                    }
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+    }
+
+    /// Resets every connection and refuses new ones, as a database that was stopped.
+    async fn cut(&mut self) {
+        self.carrying.shutdown().await;
+    }
+
+    async fn mend(&mut self) {
+        self.line.send_replace(Line::Open);
+        self.carrying.shutdown().await;
+        self.carry(TcpListener::bind(self.addr).await.unwrap());
+    }
+
+    /// Nothing is answered any more, as behind a cable that was pulled.
+    fn fall_silent(&self) {
+        self.line.send_replace(Line::Silent);
+    }
+}
+
+/// The answer of a call, without its message.
+async fn ended<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<(), Status> {
+    soon("an answer", call).await.map(drop)
+}
+
+/// Every method, each with credentials that are good.
+async fn every_method(client: &AuthServiceClient<Channel>, tokens: &v1::TokenSet) -> Vec<(&'static str, Result<(), Status>)> {
+    let clone = || client.clone();
+    let (access, refresh) = (tokens.access_token.as_str(), tokens.refresh_token.clone());
+    let grant = Some(v1::issue_token_request::Grant::RefreshToken(v1::RefreshTokenGrant { refresh_token: refresh }));
+    let credential = Some(v1::logout_request::Credential::AccessToken(access.to_owned()));
+    let change = v1::ChangePasswordRequest {
+        current_password: PASSWORD.to_owned(),
+        new_password: "another good long password".to_owned(),
+        client_info: None,
+    };
+    let (mut first, mut second, mut third, mut fourth) = (clone(), clone(), clone(), clone());
+    let (mut fifth, mut sixth, mut seventh) = (clone(), clone(), clone());
+    let issue = v1::IssueTokenRequest { grant, ..Default::default() };
+    let answers = tokio::join!(
+        ended(first.login(login_request("ann@example.com"))),
+        ended(second.issue_token(issue)),
+        ended(third.validate_session(validate_request(access))),
+        ended(fourth.get_me(bearer(v1::GetMeRequest {}, access))),
+        ended(fifth.list_tenants(bearer(v1::ListTenantsRequest::default(), access))),
+        ended(sixth.change_password(bearer(change, access))),
+        ended(seventh.logout(v1::LogoutRequest { credential })),
+    );
+    vec![
+        ("Login", answers.0),
+        ("IssueToken", answers.1),
+        ("ValidateSession", answers.2),
+        ("GetMe", answers.3),
+        ("ListTenants", answers.4),
+        ("ChangePassword", answers.5),
+        ("Logout", answers.6),
+    ]
+}
+
+/// The answer says: not now, come back; and nothing about the token.
+fn is_unavailable(method: &str, answer: Result<(), Status>) {
+    let status = answer.expect_err(method);
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "UNAVAILABLE"), "{method}: {status:?}");
+    assert!(status.get_details_retry_info().is_some_and(|retry| retry.retry_delay.is_some()), "{method}: {status:?}");
+}
+
+/// The kinds of answers that a token check got from here on, until it is told to stop.
+fn keep_asking(
+    mut client: AuthServiceClient<Channel>,
+    access_token: String,
+    stop: watch::Receiver<bool>,
+    seen: &mut JoinSet<BTreeSet<String>>,
+) {
+    seen.spawn(async move {
+        let mut kinds = BTreeSet::new();
+        while !*stop.borrow() {
+            let answer = client.validate_session(validate_request(&access_token)).await;
+            kinds.insert(answer.map_or_else(|status| reason(&status), |_| "OK".to_owned()));
+        }
+        kinds
+    });
+}
+
+#[test]
+fn a_database_that_goes_and_comes_back() {
+    run(Backend::Postgres, |mut ground| async move {
+        let mut proxy = Proxy::before(&mut ground).await;
+        let life = Life::start(&ground).await;
+        person(&life.app, "ann@example.com").await;
+        let tokens = life.client().login(login_request("ann@example.com")).await.unwrap().into_inner().tokens.unwrap();
+        let request = HealthCheckRequest { service: "doorward.v1.AuthService".to_owned() };
+        let mut readiness = HealthClient::new(channel(life.grpc)).watch(request).await.unwrap().into_inner();
+        let mut next = async || readiness.message().await.unwrap().unwrap().status();
+        assert_eq!(next().await, ServingStatus::Serving.into());
+        let (enough, told) = watch::channel(false);
+        let mut asking = JoinSet::new();
+        for _ in 0..3 {
+            keep_asking(life.client(), tokens.access_token.clone(), told.clone(), &mut asking);
+        }
+
+        proxy.cut().await;
+        // The contract says two seconds; the rest is for a busy machine.
+        let down = tokio::time::timeout(Duration::from_secs(4), next()).await.expect("readiness flips within two seconds");
+        assert_eq!(down, ServingStatus::NotServing.into());
+        assert_eq!(probes(life.ops).await, [200, 503, 200], "liveness and start-up stay");
+        assert_eq!((names(life.ops).await.as_str(), names(life.grpc).await.as_str()), ("--++-", "--++-"));
+        for (method, answer) in Box::pin(every_method(&life.client(), &tokens)).await {
+            is_unavailable(method, answer);
+        }
+        let garbage = life.client().validate_session(validate_request("garbage")).await;
+        assert_eq!(refused(garbage), "TOKEN_INVALID", "what needs no database is answered");
+
+        proxy.mend().await;
+        let client = life.client();
+        let back = async || client.clone().validate_session(validate_request(&tokens.access_token)).await.is_ok();
+        tokio::time::timeout(Duration::from_secs(8), eventually("recovery", back)).await.expect("recovers within five seconds");
+        assert_eq!(soon("readiness", next()).await, ServingStatus::Serving.into());
+        // Nothing of what was refused happened: session, refresh token and password are as they were.
+        enough.send_replace(true);
+        let tokens = refresh_with(&mut life.client(), &tokens.refresh_token).await.unwrap();
+        life.client().login(login_request("ann@example.com")).await.unwrap();
+        life.client().validate_session(validate_request(&tokens.access_token)).await.unwrap();
+        for kinds in soon("the askers", asking.join_all()).await {
+            assert_eq!(kinds, BTreeSet::from(["OK".to_owned(), "UNAVAILABLE".to_owned()]), "no other answer came at any moment");
+        }
+    });
+}
+
+#[test]
+fn readiness_can_be_told_not_to_follow_the_database() {
+    run(Backend::Postgres, |mut ground| async move {
+        let mut proxy = Proxy::before(&mut ground).await;
+        ground.config.health.readiness_on_database = false;
+        let life = Life::start(&ground).await;
+        proxy.cut().await;
+        // Each takes as long as a call waits for a connection; three take longer than readiness would need.
+        for _ in 0..3 {
+            let answer = life.client().login(login_request("ann@example.com")).await;
+            is_unavailable("Login", answer.map(drop));
+            assert_eq!(probes(life.ops).await, [200; 3]);
+            assert_eq!(names(life.ops).await, "+++++");
+        }
+        proxy.mend().await;
+    });
+}
+
+#[test]
+fn a_database_that_falls_silent() {
+    run(Backend::Postgres, |mut ground| async move {
+        let mut proxy = Proxy::before(&mut ground).await;
+        ground.config.server.default_deadline = Duration::from_secs(3);
+        let life = Life::start(&ground).await;
+        person(&life.app, "ann@example.com").await;
+        let tokens = life.client().login(login_request("ann@example.com")).await.unwrap().into_inner().tokens.unwrap();
+
+        proxy.fall_silent();
+        eventually("readiness to fall", async || http(life.ops, "/readyz").await == 503).await;
+        assert_eq!(http(life.ops, "/healthz").await, 200);
+        let answer = life.client().validate_session(validate_request(&tokens.access_token)).await;
+        let refusal = answer.unwrap_err();
+        assert!(["UNAVAILABLE", "DEADLINE"].contains(&reason(&refusal).as_str()), "never a word about the token: {refusal:?}");
+
+        proxy.mend().await;
+        let client = life.client();
+        let back = async || client.clone().validate_session(validate_request(&tokens.access_token)).await.is_ok();
+        tokio::time::timeout(Duration::from_secs(8), eventually("recovery", back)).await.expect("recovers within five seconds");
+        eventually("readiness", async || http(life.ops, "/readyz").await == 200).await;
+    });
+}
+
+/// A flow that a firewall forgot: the driver sets no keepalive on its sockets and waits for ever where it gives a connection back, so each
+/// call of the silent time holds a place in the pool until the kernel gives up, a quarter of an hour later.
+#[test]
+#[ignore = "not mended yet: the pool has to be made anew while pings fail"]
+fn connections_that_fell_silent_for_good_are_replaced() {
+    run(Backend::Postgres, |mut ground| async move {
+        let proxy = Proxy::before(&mut ground).await;
+        ground.config.database.max_connections = 2;
+        ground.config.server.default_deadline = Duration::from_secs(1);
+        let life = Life::start(&ground).await;
+        person(&life.app, "ann@example.com").await;
+        let tokens = life.client().login(login_request("ann@example.com")).await.unwrap().into_inner().tokens.unwrap();
+        proxy.fall_silent();
+        eventually("readiness to fall", async || http(life.ops, "/readyz").await == 503).await;
+        for _ in 0..2 {
+            life.client().validate_session(validate_request(&tokens.access_token)).await.unwrap_err();
+        }
+
+        // New connections get through; those that fell silent stay so.
+        proxy.line.send_replace(Line::Open);
+
+        let client = life.client();
+        let back = async || client.clone().validate_session(validate_request(&tokens.access_token)).await.is_ok();
+        eventually("recovery", back).await;
+    });
+}
+
+#[test]
+fn a_held_writer_of_sqlite_leaves_token_checks_alone() {
+    use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
+    run(Backend::Sqlite, |mut ground| async move {
+        // The server's own deadline: tonic's client would not wait for the server's word on one that it sends.
+        ground.config.server.default_deadline = Duration::from_millis(700);
+        ground.config.database.acquire_timeout = Duration::from_millis(200);
+        let life = Life::start(&ground).await;
+        person(&life.app, "ann@example.com").await;
+        let tokens = life.client().login(login_request("ann@example.com")).await.unwrap().into_inner().tokens.unwrap();
+        let options = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+        let held = ground.sql().await.0.begin_with_options(options).await.unwrap();
+
+        // One waits for the lock, the other one behind it.
+        for _ in 0..2 {
+            assert_eq!(refused(life.client().login(login_request("ann@example.com")).await), "DEADLINE");
+        }
+        life.client().validate_session(validate_request(&tokens.access_token)).await.unwrap();
+        assert_eq!(probes(life.ops).await, [200; 3]);
+
+        held.rollback().await.unwrap();
+        let client = life.client();
+        eventually("recovery", async || client.clone().login(login_request("ann@example.com")).await.is_ok()).await;
+    });
+}

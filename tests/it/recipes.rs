@@ -1,0 +1,110 @@
+//! A good request for every method, so that the sweep and the bad input reach whatever stands in `METHODS`.
+
+use doorward::methods::Method;
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+/// Whoever calls, and what requests for them are filled with.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    pub identifier: String,
+    pub password: String,
+    pub access_token: String,
+    pub refresh_token: String,
+    /// The tenant that requests name.
+    pub tenant: String,
+    /// Whether that is another one than the caller's own.
+    pub is_foreign: bool,
+}
+
+/// One way to call a method well.
+pub struct Recipe {
+    /// Which way, where there are several.
+    pub way: &'static str,
+    /// The request.
+    pub json: Value,
+    /// A yes uses the caller up: password, session or refresh token are others afterwards.
+    pub consumes: bool,
+}
+
+impl Caller {
+    /// A member of a tenant, logged in.
+    pub async fn member(world: &World, tenant: &doorward::store::tenants::Tenant, email: &str, roles: &[&str]) -> Self {
+        let person = world.person(email).await;
+        world.member(tenant, &person, roles).await;
+        Self { tenant: tenant.id.to_string(), ..Self::logged_in(world, email).await }
+    }
+
+    /// A person, logged in.
+    pub async fn logged_in(world: &World, identifier: &str) -> Self {
+        Self::with_tokens(identifier, &world.login(identifier).await)
+    }
+
+    /// A person with tokens.
+    pub fn with_tokens(identifier: &str, tokens: &doorward::pb::v1::TokenSet) -> Self {
+        Self {
+            identifier: identifier.to_owned(),
+            password: PASSWORD.to_owned(),
+            access_token: tokens.access_token.clone(),
+            refresh_token: tokens.refresh_token.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The value of `authorization`.
+    pub fn bearer(&self) -> String {
+        format!("Bearer {}", self.access_token)
+    }
+}
+
+/// Every way to call a method. The token of SESSION and TENANT methods, and of TOKEN methods by default, goes into `authorization`.
+pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
+    let Caller { identifier, password, refresh_token, tenant, .. } = caller;
+    let client_info = json!({ "ip_address": "192.0.2.7", "user_agent": "test/1", "device_name": "a test", "device_token": "none" });
+    let one = |consumes, json| vec![Recipe { way: "", json, consumes }];
+    match method.path {
+        "/doorward.v1.AuthService/Login" => {
+            one(false, json!({ "identifier": identifier, "password": password, "tenant_id": tenant, "client_info": client_info }))
+        }
+        "/doorward.v1.AuthService/IssueToken" => vec![
+            Recipe {
+                way: "password",
+                json: json!({
+                    "password": { "username": identifier, "password": password }, "tenant_id": tenant, "scope": "sales:write",
+                    "audience": ["doorward-clients"], "client_info": client_info,
+                }),
+                consumes: false,
+            },
+            Recipe {
+                way: "refresh_token",
+                json: json!({
+                    "refresh_token": { "refresh_token": refresh_token }, "tenant_id": if caller.is_foreign { tenant } else { "" },
+                    "client_info": client_info,
+                }),
+                consumes: true,
+            },
+            Recipe {
+                way: "client_credentials",
+                json: json!({ "client_credentials": { "client_id": "doorward", "client_secret": "secret" } }),
+                consumes: false,
+            },
+            Recipe { way: "token_exchange", json: json!({ "token_exchange": { "subject_token": caller.access_token } }), consumes: false },
+        ],
+        "/doorward.v1.AuthService/GetMe" => one(false, json!({})),
+        "/doorward.v1.AuthService/ValidateSession" => one(false, json!({ "tenant_id": tenant, "include_tenants": true })),
+        "/doorward.v1.AuthService/ListTenants" => one(false, json!({ "page_size": 10 })),
+        "/doorward.v1.AuthService/Logout" => vec![
+            Recipe { way: "access token", json: json!({}), consumes: true },
+            Recipe { way: "refresh token", json: json!({ "refresh_token": refresh_token }), consumes: true },
+        ],
+        "/doorward.v1.AuthService/ChangePassword" => {
+            one(true, json!({ "current_password": password, "new_password": "another good long password", "client_info": client_info }))
+        }
+        path => panic!(
+            "tests/it/recipes.rs has no recipe for {path}: add an arm with a request that a member may send (`tenant` for its \
+             tenant_id). Then run `DOORWARD_UPDATE_GOLDEN=1 cargo test --test it sweep`, and read the diff of tests/golden/sweep.txt: it \
+             says who may call the new method."
+        ),
+    }
+}
