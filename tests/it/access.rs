@@ -35,27 +35,6 @@ pub fn texts(items: &[&str]) -> Vec<String> {
     items.iter().map(|&item| item.to_owned()).collect()
 }
 
-/// What `IssueToken` is asked for beside the grant.
-#[derive(Clone, Copy, Default)]
-pub struct Wish<'a> {
-    pub tenant_id: &'a str,
-    pub scope: &'a str,
-    pub audience: &'a [&'a str],
-}
-
-/// Tokens by the password grant, with [`PASSWORD`].
-pub async fn issue(world: &World, username: &str, wish: Wish<'_>) -> Result<v1::TokenSet, Status> {
-    let grant = v1::PasswordGrant { username: username.to_owned(), password: PASSWORD.to_owned() };
-    let request = v1::IssueTokenRequest {
-        grant: Some(v1::issue_token_request::Grant::Password(grant)),
-        tenant_id: wish.tenant_id.to_owned(),
-        scope: wish.scope.to_owned(),
-        audience: texts(wish.audience),
-        client_info: None,
-    };
-    world.client().issue_token(request).await.map(|answer| answer.into_inner().tokens.unwrap())
-}
-
 /// The fields that a refusal names.
 pub fn fields(status: &Status) -> Vec<String> {
     assert_eq!(reason(status), "INVALID_FIELD");

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    access::{Wish, issue, random_id, set_member_state, set_permissions, set_tenant_state},
+    access::{random_id, set_member_state, set_permissions, set_tenant_state},
     harness::*,
     on_both,
+    probe::{Ask, grant},
 };
 use doorward::{
     ctx::{Ctx, RequestId},
@@ -128,7 +129,7 @@ on_both! {
         let (acme, _) = given(&world).await;
         let id = acme.id.to_string();
         for (scope, expected) in [("sales:write", None), ("*:*", None), ("sales:read", Some("PERMISSION_MISSING"))] {
-            let token = issue(&world, "ann@example.com", Wish { scope, ..Wish::default() }).await.unwrap().access_token;
+            let token = grant(&world, "ann@example.com", Ask { scope, ..Ask::default() }).await.unwrap().access_token;
             assert_eq!(enter(&world, &token, &id).await.err().map(|error| error.reason().0), expected, "{scope}");
         }
     }
@@ -143,7 +144,7 @@ on_both! {
         assert!(enter(&world, &token, &globex_id).await.unwrap().membership().is_none());
         assert!(enter(&world, &token, &acme_id).await.unwrap().membership().is_some());
         assert_eq!(why(&world, &token, &random_id().to_string()).await, "NOT_A_MEMBER");
-        let capped = issue(&world, "root@example.com", Wish { scope: "*:*", ..Wish::default() }).await.unwrap().access_token;
+        let capped = grant(&world, "root@example.com", Ask { scope: "*:*", ..Ask::default() }).await.unwrap().access_token;
         assert_eq!(why(&world, &capped, &globex_id).await, "NOT_A_MEMBER");
         assert_eq!(why(&world, &capped, &acme_id).await, "PERMISSION_MISSING");
         set_tenant_state(&world, &globex, "suspended").await;

@@ -45,6 +45,7 @@ mod start_refused;
 mod store;
 mod sweep;
 mod tenants;
+mod tidy;
 mod token_kinds;
 mod tokens;
 mod trace;

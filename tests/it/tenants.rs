@@ -13,7 +13,7 @@ use doorward::{
 };
 
 use crate::{
-    access::{Wish, ask, ask_in, issue, literal, set_member_state, set_tenant_state, texts},
+    access::{ask, ask_in, literal, set_member_state, set_tenant_state, texts},
     harness::*,
     on_both,
 };

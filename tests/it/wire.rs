@@ -1,7 +1,7 @@
 //! The wire without a client library's manners: any path, any headers, any bytes; and messages made from the contract's descriptors
 //! instead of the generated types, so that an RPC that is added is covered without a line here.
 
-use std::{future::poll_fn, net::SocketAddr, pin::Pin};
+use std::{future::poll_fn, net::SocketAddr, pin::Pin, sync::LazyLock};
 
 use axum::body::Body;
 use doorward::pb::DESCRIPTORS;
@@ -13,9 +13,10 @@ use tonic::Status;
 
 use crate::harness::reason;
 
-/// The contract with its options.
-pub fn contract() -> DescriptorPool {
-    DescriptorPool::decode(DESCRIPTORS).unwrap()
+/// The contract with its options. Decoded once: a test looks messages up thousands of times.
+pub fn contract() -> &'static DescriptorPool {
+    static CONTRACT: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(DESCRIPTORS).unwrap());
+    &CONTRACT
 }
 
 /// A message of the contract by its full name.
@@ -39,7 +40,7 @@ pub fn frame(message: &[u8]) -> Vec<u8> {
 pub struct Wire(SendRequest<Body>);
 
 /// What came back.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub headers: http::HeaderMap,
     pub trailers: http::HeaderMap,

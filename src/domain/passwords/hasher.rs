@@ -137,11 +137,15 @@ impl Hasher {
     }
 
     async fn submit(&self, password: Normalized, work: Work, deadline: Instant) -> Result<Done> {
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(Error::Deadline);
+        }
         let pending = self.shared.pending.load(Ordering::Relaxed);
         let average = self.shared.average_micros.load(Ordering::Relaxed);
         let turn = Duration::from_micros((pending / self.threads).saturating_mul(average));
         let wait = turn + Duration::from_micros(average);
-        if turn > MAX_WAIT || Instant::now() + wait > deadline {
+        if turn > MAX_WAIT || now + wait > deadline {
             if pending == 0 {
                 // No job is there to mend an average that a machine standing still drove up: each refusal takes an eighth off it.
                 self.shared.average_micros.store((average * 7 / 8).max(1), Ordering::Relaxed);

@@ -1,3 +1,5 @@
+//! The table `password_credentials`.
+
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]

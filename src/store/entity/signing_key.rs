@@ -1,3 +1,5 @@
+//! The table `signing_keys`.
+
 use sea_orm::entity::prelude::*;
 
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]

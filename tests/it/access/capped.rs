@@ -3,10 +3,11 @@
 use doorward::values::{entropy::Entropy, permission::PermissionSet};
 
 use super::*;
+use crate::probe::{Ask, grant};
 
 /// A token of `username` with this scope, bound to no tenant.
 async fn capped(world: &World, username: &str, scope: &str) -> String {
-    let set = issue(world, username, Wish { scope, ..Wish::default() }).await.unwrap();
+    let set = grant(world, username, Ask { scope, ..Ask::default() }).await.unwrap();
     assert_eq!(set.scope, scope);
     set.access_token
 }
@@ -69,7 +70,7 @@ on_both! {
             let (held, scope) = (pick(low(state & (state >> 9))), pick(low((state >> 18) & (state >> 27))));
             let scope = if scope.is_empty() { vec!["a:*", "*:y"] } else { scope };
             set_permissions(&world, &acme, "seller", &held).await;
-            let token = issue(&world, "ann@example.com", Wish { scope: &scope.join(" "), ..Wish::default() }).await.unwrap().access_token;
+            let token = grant(&world, "ann@example.com", Ask { scope: &scope.join(" "), ..Ask::default() }).await.unwrap().access_token;
             let shown = world.validate_with(ask_in(&token, &acme.id)).await.unwrap().tenant.unwrap().permissions;
             let shown_set = PermissionSet::parse(&shown).unwrap();
             for required in ALPHABET {
@@ -119,16 +120,16 @@ on_both! {
         assert!(!world.validate_with(ask_for(&token, &own, &["sales:read"])).await.unwrap().superuser_access);
         assert_eq!(refused(world.validate_with(ask_for(&token, &own, &["sales:write"])).await), "PERMISSION_MISSING");
         // Nor does a session with a scope open in a tenant by the flag.
-        let wish = Wish { tenant_id: &foreign.id.to_string(), scope: "*:*", audience: &[] };
-        assert_eq!(refused(issue(&world, "root@example.com", wish).await), "NOT_A_MEMBER");
+        let wish = Ask { tenant_id: &foreign.id.to_string(), scope: "*:*", audience: &[] };
+        assert_eq!(refused(grant(&world, "root@example.com", wish).await), "NOT_A_MEMBER");
     }
 
     async fn a_cap_stays_over_refreshes_and_can_only_become_tighter(world: World) {
         let ann = world.person("ann@example.com").await;
         let acme = world.tenant("acme").await;
         world.member(&acme, &ann, &["owner"]).await;
-        let wish = Wish { tenant_id: "ext:crm-acme", scope: "sales:* stock:read", audience: &[] };
-        let first = issue(&world, "ann@example.com", wish).await.unwrap();
+        let wish = Ask { tenant_id: "ext:crm-acme", scope: "sales:* stock:read", audience: &[] };
+        let first = grant(&world, "ann@example.com", wish).await.unwrap();
         let refresh = async |token: &str, scope: &str| {
             let grant = v1::issue_token_request::Grant::RefreshToken(v1::RefreshTokenGrant { refresh_token: token.to_owned() });
             let request = v1::IssueTokenRequest { grant: Some(grant), scope: scope.to_owned(), ..Default::default() };

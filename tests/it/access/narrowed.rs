@@ -1,6 +1,7 @@
 //! Narrowed tokens: without the issuer among its audiences, a token is good where its audience is named, and for little.
 
 use super::*;
+use crate::probe::{Ask, grant};
 
 /// The same world, serving the audiences `shop` and `till`.
 async fn with_audiences(world: World) -> World {
@@ -8,7 +9,7 @@ async fn with_audiences(world: World) -> World {
 }
 
 async fn narrowed(world: &World, username: &str, tenant_id: &str) -> v1::TokenSet {
-    issue(world, username, Wish { tenant_id, audience: &["shop"], ..Wish::default() }).await.unwrap()
+    grant(world, username, Ask { tenant_id, audience: &["shop"], ..Ask::default() }).await.unwrap()
 }
 
 fn at(token: &str, audience: &str) -> v1::ValidateSessionRequest {
@@ -32,7 +33,7 @@ on_both! {
         world.person("ann@example.com").await;
         let issuer = world.config.tokens.issuer.clone();
         let full = world.login("ann@example.com").await.access_token;
-        let both = issue(&world, "ann@example.com", Wish { audience: &["till", &issuer], ..Wish::default() }).await.unwrap().access_token;
+        let both = grant(&world, "ann@example.com", Ask { audience: &["till", &issuer], ..Ask::default() }).await.unwrap().access_token;
         for (token, good, bad) in [
             (&full, &["", "shop", "till", issuer.as_str()][..], &["hr", "SHOP", "doorward-clients"][..]),
             (&both, &["", "till", issuer.as_str()], &["shop", "hr"]),
@@ -59,7 +60,7 @@ on_both! {
             (&["shop", "till", "shop"], "audience[2]"),
             (&[&issuer, "SHOP"], "audience[1]"),
         ] {
-            let status = issue(&world, "ann@example.com", Wish { audience, ..Wish::default() }).await.unwrap_err();
+            let status = grant(&world, "ann@example.com", Ask { audience, ..Ask::default() }).await.unwrap_err();
             assert_eq!(fields(&status), [field], "{audience:?}");
         }
     }
@@ -112,7 +113,7 @@ on_both! {
         let bound = narrowed(&world, "root@example.com", &foreign.id.to_string()).await.access_token;
         assert_eq!(refused(world.validate_with(at(&bound, "shop")).await), "NOT_A_MEMBER");
         // With the issuer it is no narrowed one.
-        let full = issue(&world, "root@example.com", Wish { audience: &["shop", &issuer], ..Wish::default() }).await.unwrap().access_token;
+        let full = grant(&world, "root@example.com", Ask { audience: &["shop", &issuer], ..Ask::default() }).await.unwrap().access_token;
         assert!(user_of(world.validate(&full).await.unwrap()).superuser);
     }
 
@@ -125,11 +126,11 @@ on_both! {
         }
         let issuer = world.config.tokens.issuer.clone();
         let globex_id = globex.id.to_string();
-        let everything = Wish { tenant_id: &globex_id, audience: &["shop", &issuer], ..Wish::default() };
+        let everything = Ask { tenant_id: &globex_id, audience: &["shop", &issuer], ..Ask::default() };
         for (token, expected) in [
             (narrowed(&world, "ann@example.com", "").await, &[][..]),
             (narrowed(&world, "ann@example.com", &globex_id).await, &["globex"]),
-            (issue(&world, "ann@example.com", everything).await.unwrap(), &["acme", "globex"]),
+            (grant(&world, "ann@example.com", everything).await.unwrap(), &["acme", "globex"]),
         ] {
             let token = token.access_token;
             let question = v1::ValidateSessionRequest { include_tenants: true, ..at(&token, "shop") };

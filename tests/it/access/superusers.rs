@@ -1,6 +1,7 @@
 //! Superusers: they act in every tenant that exists and is active, and the answer says so (invariant 25, first sentence).
 
 use super::*;
+use crate::probe::{Ask, grant};
 
 /// A superuser who is no member of anything, with a token that is bound to no tenant.
 async fn root(world: &World) -> (User, String) {
@@ -43,8 +44,8 @@ on_both! {
         assert_eq!(refusal(&world, demanding(&token, &gone)).await, expected);
         for tenant_id in [&random, &gone.id.to_string(), "ext:nothing"] {
             assert_eq!(refused(world.try_login("root@example.com", PASSWORD, tenant_id).await), "NOT_A_MEMBER");
-            let wish = Wish { tenant_id, ..Wish::default() };
-            assert_eq!(refused(issue(&world, "root@example.com", wish).await), "NOT_A_MEMBER");
+            let wish = Ask { tenant_id, ..Ask::default() };
+            assert_eq!(refused(grant(&world, "root@example.com", wish).await), "NOT_A_MEMBER");
         }
     }
 
@@ -171,7 +172,7 @@ on_both! {
         assert_eq!(marked("login.succeeded", &foreign).await, [true]);
         world.change_password(&in_foreign, new, PASSWORD).await.unwrap();
         assert_eq!(marked("password.changed", &foreign).await, [true]);
-        issue(&world, "root@example.com", Wish { tenant_id: "ext:crm-foreign", ..Wish::default() }).await.unwrap();
+        grant(&world, "root@example.com", Ask { tenant_id: "ext:crm-foreign", ..Ask::default() }).await.unwrap();
         assert_eq!(marked("login.succeeded", &foreign).await, [true, true]);
     }
 }

@@ -123,10 +123,10 @@ fn a_good_policy_is_taken_over_whole() {
 
 /// The messages that the build makes print nothing but their name, by the paths that prost knows them by.
 pub fn secretive() -> Vec<String> {
-    contract::messages_with_secrets(&crate::wire::contract()).iter().flat_map(contract::Secretive::paths).collect()
+    contract::messages_with_secrets(crate::wire::contract()).iter().flat_map(contract::Secretive::paths).collect()
 }
 
 /// The Rust types of the same.
 pub fn secretive_types() -> Vec<String> {
-    contract::messages_with_secrets(&crate::wire::contract()).iter().flat_map(contract::Secretive::rust_types).collect()
+    contract::messages_with_secrets(crate::wire::contract()).iter().flat_map(contract::Secretive::rust_types).collect()
 }

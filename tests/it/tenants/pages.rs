@@ -5,7 +5,10 @@ use doorward::values::{entropy::Entropy, page::PageToken, secret};
 use tonic::{Status, transport::Channel};
 
 use super::*;
-use crate::access::fields;
+use crate::{
+    access::fields,
+    probe::{Ask, grant},
+};
 
 type Client = v1::auth_service_client::AuthServiceClient<Channel>;
 
@@ -115,7 +118,7 @@ on_both! {
             world.member(tenant, &ann, &[]).await;
         }
         let narrowed = async |tenant_id: &str| {
-            issue(&world, "ann@example.com", Wish { tenant_id, audience: &["shop"], ..Wish::default() }).await.unwrap().access_token
+            grant(&world, "ann@example.com", Ask { tenant_id, audience: &["shop"], ..Ask::default() }).await.unwrap().access_token
         };
         let full = world.login("ann@example.com").await.access_token;
         let (to_acme, to_globex, to_none) =

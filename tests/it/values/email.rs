@@ -1,3 +1,5 @@
+//! E-mail addresses: who is the same person, and who is not.
+
 use doorward::values::{EmailAddress, EmailError};
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Ids: their one text form.
+
 use std::time::Duration;
 
 use doorward::values::ids::{TenantId, UserId};

@@ -1,3 +1,5 @@
+//! Opaque tokens: their form, their tag, the chain of refresh secrets.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use doorward::values::opaque::{Kind, kind_of};

@@ -1,3 +1,5 @@
+//! Page tokens: bound to query and caller.
+
 use doorward::values::{PageToken, RootSecrets};
 use proptest::prelude::*;
 use uuid::Uuid;

@@ -1,3 +1,5 @@
+//! Permissions, sets of them, and scopes, against a small model.
+
 use doorward::values::{Permission, PermissionSet, Scope, ScopeError};
 use proptest::prelude::*;
 

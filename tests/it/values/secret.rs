@@ -1,3 +1,5 @@
+//! Root secrets and all that is derived from them.
+
 use doorward::values::secret::{equal, generate_root, sha256};
 use doorward::values::{Entropy, Password, Purpose, RootError, RootSecrets, UnsealError};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Free text, slugs, role names and protocol strings.
+
 use doorward::values::TextError;
 use doorward::values::text::{audience, client_id, required_text, role_name, slug, text};
 

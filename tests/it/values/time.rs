@@ -1,3 +1,5 @@
+//! Moments, their text, and the clock.
+
 use std::time::Duration;
 
 use doorward::values::{Clock, Timestamp};

@@ -1,3 +1,5 @@
+//! User names and identifiers: who is the same person, and who is not.
+
 use doorward::values::identifier::throttle_text;
 use doorward::values::{EmailAddress, Identifier, TextError, Username, UsernameError};
 use proptest::prelude::*;
