@@ -1,5 +1,5 @@
-//! What a handler knows of its call: the method's policy, the request id, the deadline, the token and, where the class of the method
-//! demands one, the subject. The gate makes it; a handler without one refuses.
+//! What a handler knows of its call: the method's policy, the request id, the time, the deadline, the token and, where the class of the
+//! method demands one, the subject. The gate makes it; a handler without one refuses.
 
 use std::time::Instant;
 
@@ -16,7 +16,12 @@ use crate::{
         sessions::Device,
         tenants::TenantKey,
     },
-    values::{entropy::Entropy, permission::Permission, text, time::Clock},
+    values::{
+        entropy::Entropy,
+        permission::Permission,
+        text,
+        time::{Clock, Timestamp},
+    },
 };
 
 /// The longest `x-request-id` that is taken over.
@@ -49,23 +54,25 @@ impl RequestId {
 pub struct Ctx {
     method: &'static Method,
     request_id: RequestId,
+    now: Timestamp,
     deadline: Instant,
     bearer: Option<String>,
     subject: Option<Subject>,
 }
 
 impl Ctx {
-    /// The context of a call that the gate let through. `bearer` is the token of `authorization`; `subject` whom it speaks for, where
-    /// the method's class made the gate find out.
+    /// The context of a call that the gate let through. `now` is the time at which it came; `bearer` the token of `authorization`;
+    /// `subject` whom it speaks for, where the method's class made the gate find out.
     #[must_use]
     pub const fn new(
         method: &'static Method,
         request_id: RequestId,
+        now: Timestamp,
         deadline: Instant,
         bearer: Option<String>,
         subject: Option<Subject>,
     ) -> Self {
-        Self { method, request_id, deadline, bearer, subject }
+        Self { method, request_id, now, deadline, bearer, subject }
     }
 
     /// The method and its policy.
@@ -78,6 +85,12 @@ impl Ctx {
     #[must_use]
     pub const fn request_id(&self) -> &RequestId {
         &self.request_id
+    }
+
+    /// The time of the call: whatever is decided or stored for it is of this moment.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// When the caller stops waiting.
@@ -117,16 +130,21 @@ impl Ctx {
         let key = tenant_key(tenant_id)?.ok_or_else(|| Error::field("tenant_id", "is needed"))?;
         let (session, about) = (subject.facts.session.id, About::Tenant(key.clone()));
         let found = app.store.read("tenant_facts", about, move |db, about| async move { facts::find(&db, session, &about).await }).await?;
-        let subject = subject.with_facts(found.ok_or(Error::SessionRevoked)?, app.clock.now())?;
+        let subject = subject.with_facts(found.ok_or(Error::SessionRevoked)?, self.now)?;
         let scope = subject.tenant(Some(&key))?.ok_or(Error::NotAMember)?;
         scope.require(&[permission], &[])?;
         Ok(scope)
     }
 
-    /// Where the call comes from, for the audit trail.
+    /// When and where the call comes from.
     #[must_use]
     pub fn origin(&self, device: &Device, client_id: &str) -> Origin {
-        Origin { request_id: Some(self.request_id.0.clone()), ip_address: device.ip_address.clone(), client_id: Some(client_id.to_owned()) }
+        Origin {
+            time: self.now,
+            request_id: Some(self.request_id.0.clone()),
+            ip_address: device.ip_address.clone(),
+            client_id: Some(client_id.to_owned()),
+        }
     }
 }
 

@@ -212,11 +212,23 @@ fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
     routes.prepare().into_axum_router()
 }
 
-/// Keeps readiness equal to whether the database answers, through the pool that calls use.
+/// Keeps readiness equal to whether the database answers, through the pool that calls use; and gives that pool up where nothing comes
+/// back through it any more.
 async fn watch_database(app: Arc<App>, health: watch::Sender<HealthState>) -> usize {
     let follows = app.config.health.readiness_on_database;
+    let (mut misses, mut answered) = (0_u32, 0);
     loop {
         let answers = matches!(tokio::time::timeout(DATABASE_PATIENCE, app.store.ping()).await, Ok(Ok(())));
+        misses = if answers { 0 } else { misses.saturating_add(1) };
+        // A pool that is only busy answers somebody in the meantime: to open more connections then would make it worse.
+        let before = std::mem::replace(&mut answered, app.store.answered());
+        if answered == before && is_time_to_renew(misses) {
+            match app.store.renew().await {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!(misses, "the database does not answer: its connections are given up for new ones"),
+                Err(error) => tracing::error!(%error, "the connections to the database cannot be renewed"),
+            }
+        }
         let state = HealthState { startup: true, ready: answers || !follows, live: true };
         let changed = health.send_if_modified(|known| std::mem::replace(known, state) != state);
         if changed {
@@ -224,6 +236,11 @@ async fn watch_database(app: Arc<App>, health: watch::Sender<HealthState>) -> us
         }
         tokio::time::sleep(DATABASE_PROBE).await;
     }
+}
+
+/// Soon after a database fell silent, then ever more rarely: what was given up holds its sockets until the kernel lets go of them.
+const fn is_time_to_renew(misses: u32) -> bool {
+    misses >= 2 && (misses.is_power_of_two() || misses.is_multiple_of(64))
 }
 
 /// Waits until at least this was told. A sender that is gone has told everything.

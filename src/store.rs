@@ -7,7 +7,8 @@
 //! Both run in a task of their own. tonic drops a handler when its caller hangs up; a drop while `BEGIN` is on the wire would give the
 //! connection back to the pool inside an open transaction, and the next borrower would work in it.
 //!
-//! One call holds at most one pooled connection. SQLite has one writer and several readers; PostgreSQL one pool.
+//! One call holds at most one pooled connection. SQLite has one writer and several readers; PostgreSQL one pool, which [`Store::renew`]
+//! replaces when its connections have fallen silent.
 //!
 //! | file | what |
 //! |---|---|
@@ -19,13 +20,23 @@
 //!
 //! **A new table**: a migration, an entity, and a file here with its record and functions over [`Db`].
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    config,
+    error::{Error, Result},
+};
 
 pub mod audit_events;
 mod connect;
@@ -47,9 +58,17 @@ pub use connect::{Target, connect};
 /// How often a unit of work is tried before its lost races are the caller's.
 const ATTEMPTS: u32 = 6;
 
-/// The database.
+/// The database. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Store {
+    config: config::Database,
+    pools: Arc<RwLock<Pools>>,
+    /// Units of work that the database answered, in whatever way.
+    answered: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug)]
+struct Pools {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
 }
@@ -82,6 +101,18 @@ impl Db for Reader {
 }
 
 impl Store {
+    fn new(config: config::Database, pools: Pools) -> Self {
+        Self { config, pools: Arc::new(RwLock::new(pools)), answered: Arc::default() }
+    }
+
+    fn pools(&self) -> Pools {
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reader(&self) -> DatabaseConnection {
+        self.pools().reader
+    }
+
     /// Runs `work` in one transaction and commits it if it answers `Ok`; anything else leaves no trace.
     ///
     /// `input` is cloned for every attempt. The commit itself is never repeated: its outcome may be unknown.
@@ -95,8 +126,8 @@ impl Store {
         F: Fn(Tx, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
-        let writer = self.writer.clone();
-        detached(name, async move {
+        let writer = self.pools().writer;
+        self.detached(name, async move {
             let mut attempt = 1;
             loop {
                 match transaction(&writer, input.clone(), &work).await {
@@ -124,8 +155,46 @@ impl Store {
         F: FnOnce(Reader, I) -> Fut + Send + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
-        let reader = Reader(self.reader.clone());
-        detached(name, async move { work(reader, input).await }).await
+        let reader = Reader(self.reader());
+        self.detached(name, async move { work(reader, input).await }).await
+    }
+
+    /// Runs a unit in a task of its own, which goes on to its end when the caller hangs up.
+    async fn detached<T: Send + 'static>(&self, name: &'static str, unit: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let answered = Arc::clone(&self.answered);
+        let unit = async move {
+            let outcome = unit.await;
+            if !matches!(outcome, Err(Error::Unavailable(_))) {
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            outcome
+        };
+        #[expect(clippy::disallowed_methods, reason = "this is the one place where units of work get their task")]
+        let task = tokio::spawn(unit);
+        match task.await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Internal(format!("the unit of work {name} panicked"))),
+        }
+    }
+
+    /// How many units of work the database has answered.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Gives up the connections to a database that has fallen silent, and takes new ones.
+    ///
+    /// A connection whose peer is gone without a word (a failed-over machine, a firewall that forgot the flow) is noticed by the kernel
+    /// after a quarter of an hour, and until then holds its place in the pool. Whatever still works on the old connections goes on to its
+    /// end. On SQLite there is nothing to renew, and the answer is no.
+    ///
+    /// # Errors
+    /// [`Error::InvalidField`] for a URL that never was one; new connections are made when they are asked for, not here.
+    pub async fn renew(&self) -> Result<bool> {
+        let Some(fresh) = connect::anew(&self.config).await? else { return Ok(false) };
+        *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(true)
     }
 
     /// Whether the database answers, through the pools that calls use, so that an exhausted pool shows.
@@ -142,8 +211,9 @@ impl Store {
     /// Closes the pools; calls under way finish first.
     pub async fn close(&self) {
         // The pools may be one and the same; closing is idempotent, and there is nobody left to tell of a failure.
-        drop(self.reader.close_by_ref().await);
-        drop(self.writer.close_by_ref().await);
+        let Pools { writer, reader } = self.pools();
+        drop(reader.close_by_ref().await);
+        drop(writer.close_by_ref().await);
     }
 }
 
@@ -166,15 +236,5 @@ where
             drop(transaction.rollback().await);
             Err(error)
         }
-    }
-}
-
-/// Runs a unit in a task of its own, which goes on to its end when the caller hangs up.
-async fn detached<T: Send + 'static>(name: &'static str, unit: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place where units of work get their task")]
-    let task = tokio::spawn(unit);
-    match task.await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Error::Internal(format!("the unit of work {name} panicked"))),
     }
 }

@@ -85,8 +85,8 @@ pub struct TenantScope {
 ///
 /// # Errors
 /// The reasons of `UNAUTHENTICATED`; for a token of a tenant also those of [`enter`].
-pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About) -> Result<Subject> {
-    let token = tokens::read(app, token, ExpiryRule::Enforced)?;
+pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About, now: Timestamp) -> Result<Subject> {
+    let token = tokens::read(app, token, ExpiryRule::Enforced, now)?;
     if token.kind == Kind::PasswordChange && !accepts.must_change {
         return Err(Error::PasswordChangeRequired);
     }
@@ -97,7 +97,7 @@ pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About
     let sid = token.claims.sid.ok_or(Error::TokenInvalid)?;
     let found = app.store.read("session_facts", about, move |db, about| async move { facts::find(&db, sid, &about).await }).await?;
     let facts = found.ok_or(Error::SessionRevoked)?;
-    judge(&token, &facts, app.clock.now())?;
+    judge(&token, &facts, now)?;
     let cap = match &token.claims.scope {
         Some(scope) => Scope::parse(scope).map_err(|_| Error::TokenInvalid)?,
         None => None,

@@ -16,6 +16,7 @@ use crate::{
         identifier,
         ids::{AuditEventId, SessionId, TenantId, UserId},
         secret::{self, Purpose},
+        time::Timestamp,
     },
 };
 
@@ -96,15 +97,25 @@ pub enum Actor {
     System,
 }
 
-/// Where a call came from, as far as it is known.
-#[derive(Clone, Debug, Default)]
+/// When and where a call came from, as far as it is known.
+#[derive(Clone, Debug)]
 pub struct Origin {
+    /// The time of the call, taken once.
+    pub time: Timestamp,
     /// The call's request id.
     pub request_id: Option<String>,
     /// The end user's address, as the backend tells.
     pub ip_address: Option<String>,
     /// The client.
     pub client_id: Option<String>,
+}
+
+impl Origin {
+    /// Of what an operator or the service itself does now.
+    #[must_use]
+    pub fn local(app: &App) -> Self {
+        Self { time: app.clock.now(), request_id: None, ip_address: None, client_id: None }
+    }
 }
 
 /// What an event is about.
@@ -142,7 +153,7 @@ fn row(app: &App, event: Event, reason: Option<&'static str>, actor: Actor, orig
     };
     Row {
         id: AuditEventId::generate(&app.entropy, &app.clock),
-        created_at: app.clock.now(),
+        created_at: origin.time,
         event: name,
         outcome: if reason.is_some() { "failure" } else { "success" },
         reason,

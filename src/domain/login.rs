@@ -101,7 +101,7 @@ pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
         device: attempt.device.clone(),
         must_change,
     };
-    let (session, refresh) = sessions::prepare(app, opening)?;
+    let (session, refresh) = sessions::prepare(app, opening, attempt.origin.time)?;
     let powers = Powers::capped(wanted.scope.clone());
     let user_id = verified.user.id;
     let about = audit::About { object_id: Some(user_id.to_string()), session_id: Some(session.id), ..audit::About::default() };

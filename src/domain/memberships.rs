@@ -46,8 +46,9 @@ pub async fn add(app: &App, tenant: &Tenant, user: &User, role_names: Vec<String
     let details = json!({ "user_id": user.id.to_string(), "roles": role_names });
     let about =
         audit::About { object_id: Some(id.to_string()), tenant_id: Some(tenant.id), details: Some(details), ..audit::About::default() };
-    let event = audit::success(app, Event::MemberAdded, actor, &Origin::default(), about);
-    let input = Adding { id, tenant: tenant.id, user: user.id, role_names, now: app.clock.now(), event };
+    let origin = Origin::local(app);
+    let event = audit::success(app, Event::MemberAdded, actor, &origin, about);
+    let input = Adding { id, tenant: tenant.id, user: user.id, role_names, now: origin.time, event };
     app.store.write("add_member", input, |tx, input| async move { insert(tx, input).await }).await
 }
 
@@ -82,7 +83,7 @@ pub async fn remove(app: &App, tenant: &Tenant, user: &User, actor: Actor) -> Re
         details: Some(json!({ "user_id": user.id.to_string() })),
         ..audit::About::default()
     };
-    let event = audit::success(app, Event::MemberRemoved, actor, &Origin::default(), about);
+    let event = audit::success(app, Event::MemberRemoved, actor, &Origin::local(app), about);
     let unit = |tx, (tenant, user, event)| async move { delete(tx, tenant, user, event).await };
     app.store.write("remove_member", (tenant.id, user.id, event), unit).await
 }

@@ -84,7 +84,7 @@ pub async fn change(app: &App, subject: &Subject, change: Change) -> Result<(Tok
         device: device(change.device, &old.device),
         must_change: false,
     };
-    let (session, refresh) = sessions::prepare(app, opening)?;
+    let (session, refresh) = sessions::prepare(app, opening, change.origin.time)?;
     let about = audit::About {
         object_id: Some(session.user_id.to_string()),
         tenant_id: old.tenant_id,

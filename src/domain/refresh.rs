@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     app::App,
+    ctx::tenant_key,
     error::{Error, Result},
     store::{
         Tx, audit_events,
@@ -42,8 +43,8 @@ use crate::{
 pub struct Request {
     /// The refresh token.
     pub token: String,
-    /// Empty, or the session's tenant.
-    pub tenant: Option<TenantKey>,
+    /// Empty, or the session's tenant, as the request names it; read only after the token was found good.
+    pub tenant_id: String,
     /// A cap within the session's, and audiences.
     pub wanted: Wanted,
     /// Where the call comes from.
@@ -54,7 +55,7 @@ pub struct Request {
 struct Step {
     rotation: Rotation,
     grace: std::time::Duration,
-    tenant: Option<TenantKey>,
+    tenant_id: String,
     cap: Option<PermissionSet>,
     reuse: Row,
 }
@@ -78,7 +79,7 @@ struct Refreshed {
 pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
     let presented = RefreshToken::parse(&request.token, &app.roots).map_err(|_| Error::TokenInvalid)?;
     let successor = presented.successor(&app.roots).ok_or(Error::TokenInvalid)?;
-    let now = app.clock.now();
+    let now = request.origin.time;
     let about =
         audit::About { object_id: Some(presented.session.to_string()), session_id: Some(presented.session), ..audit::About::default() };
     let step = Step {
@@ -92,7 +93,7 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
             idle_expires_at: now.plus(app.config.tokens.idle_lifetime),
         },
         grace: app.config.tokens.refresh_grace,
-        tenant: request.tenant,
+        tenant_id: request.tenant_id,
         cap: request.wanted.scope,
         reuse: audit::failure(app, Event::RefreshTokenReused, &Error::RefreshTokenReused, Actor::System, &request.origin, about),
     };
@@ -161,10 +162,10 @@ fn answer(facts: Facts, step: Step) -> Result<Outcome> {
     let own_cap = Scope::parse(&facts.session.scope).map_err(|_| Error::internal("the session's scope cannot be read"))?;
     let cap = narrower(own_cap, step.cap)?;
     let scope = own_scope(&facts, cap.as_ref())?;
-    if let Some(asked) = &step.tenant {
+    if let Some(asked) = tenant_key(&step.tenant_id)? {
         let own = scope.as_ref().is_some_and(|scope| match asked {
-            TenantKey::Id(id) => *id == scope.tenant().id,
-            TenantKey::ExternalId(id) => Some(id) == scope.tenant().external_id.as_ref(),
+            TenantKey::Id(id) => id == scope.tenant().id,
+            TenantKey::ExternalId(id) => Some(&id) == scope.tenant().external_id.as_ref(),
         });
         if !own {
             return Err(Error::field("tenant_id", "is not the tenant of the session"));

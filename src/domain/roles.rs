@@ -24,6 +24,7 @@ use crate::{
         ids::{RoleId, TenantId},
         permission::PermissionSet,
         text,
+        time::Timestamp,
     },
 };
 
@@ -49,7 +50,7 @@ const MAX_PERMISSIONS: usize = 256;
 ///
 /// # Errors
 /// [`Error::Internal`] never, as long as the table above is well-formed.
-pub fn system_roles(app: &App, tenant: TenantId) -> Result<Vec<NewRole>> {
+pub fn system_roles(app: &App, tenant: TenantId, now: Timestamp) -> Result<Vec<NewRole>> {
     let table: [(&str, i32, &[&str], &str); 3] = [
         ("owner", 100, &["*:*"], "May do everything in the tenant"),
         ("admin", 60, &ADMIN_PERMISSIONS, "Administers the tenant"),
@@ -64,7 +65,7 @@ pub fn system_roles(app: &App, tenant: TenantId) -> Result<Vec<NewRole>> {
             level,
             system: true,
             permissions: PermissionSet::parse(permissions).map_err(Error::internal)?,
-            now: app.clock.now(),
+            now,
         })
     };
     table.into_iter().map(role).collect()
@@ -101,7 +102,8 @@ pub async fn create(app: &App, tenant: &Tenant, request: NewRoleRequest, actor: 
     let details = json!({ "name": request.name, "level": request.level, "permissions": permissions.to_strings() });
     let about =
         audit::About { object_id: Some(id.to_string()), tenant_id: Some(tenant.id), details: Some(details), ..audit::About::default() };
-    let event = audit::success(app, Event::RoleCreated, actor, &Origin::default(), about);
+    let origin = Origin::local(app);
+    let event = audit::success(app, Event::RoleCreated, actor, &origin, about);
     let new = NewRole {
         id,
         tenant_id: tenant.id,
@@ -110,7 +112,7 @@ pub async fn create(app: &App, tenant: &Tenant, request: NewRoleRequest, actor: 
         level: request.level,
         system: false,
         permissions,
-        now: app.clock.now(),
+        now: origin.time,
     };
     app.store.write("create_role", (new, event), |tx, input| async move { insert(tx, input).await }).await
 }

@@ -32,6 +32,7 @@ use crate::{
         ids::{SessionId, UserId},
         opaque::{self, RefreshToken},
         permission::PermissionSet,
+        time::Timestamp,
     },
 };
 
@@ -54,8 +55,7 @@ pub struct Opening {
 ///
 /// # Errors
 /// [`Error::Internal`] where the refresh token cannot be made.
-pub fn prepare(app: &App, opening: Opening) -> Result<(Session, Option<RefreshToken>)> {
-    let now = app.clock.now();
+pub fn prepare(app: &App, opening: Opening, now: Timestamp) -> Result<(Session, Option<RefreshToken>)> {
     let id = SessionId::generate(&app.entropy, &app.clock);
     let tokens = &app.config.tokens;
     let (idle, absolute) = if opening.must_change {
@@ -103,14 +103,14 @@ pub enum Ending {
 /// [`Error::TokenInvalid`] for a token of the other kind, which would go on living unnoticed; [`Error::AudienceMismatch`] for a
 /// narrowed token: who holds one must not end the session that it was made from.
 pub async fn end(app: &App, ending: Ending, origin: Origin) -> Result<()> {
-    let Some(named) = named(app, ending)? else { return Ok(()) };
+    let now = origin.time;
+    let Some(named) = named(app, ending, now)? else { return Ok(()) };
     let id = named.session();
     let found = app.store.read("session_to_end", id, |db, id| async move { facts::find(&db, id, &About::Own).await }).await?;
     let is_its_own = |facts: &Facts| match &named {
         Named::Access(token, _) => access::fits(token, &facts.session),
         Named::Refresh(_) => facts.session.client_id == app.config.tokens.default_client_id,
     };
-    let now = app.clock.now();
     let live = found.filter(|facts| is_its_own(facts) && !access::is_over(facts, now));
     let Some(Facts { session, .. }) = live else { return Ok(()) };
     let about = audit::About {
@@ -144,13 +144,13 @@ impl Named {
     }
 }
 
-fn named(app: &App, ending: Ending) -> Result<Option<Named>> {
+fn named(app: &App, ending: Ending, now: Timestamp) -> Result<Option<Named>> {
     match ending {
         Ending::AccessToken(token) => {
             if opaque::kind_of(&token).is_some() {
                 return Err(Error::TokenInvalid);
             }
-            let Ok(presented) = tokens::read(app, &token, ExpiryRule::Ignored) else { return Ok(None) };
+            let Ok(presented) = tokens::read(app, &token, ExpiryRule::Ignored, now) else { return Ok(None) };
             if !presented.claims.has_audience(&app.config.tokens.issuer) {
                 return Err(Error::AudienceMismatch);
             }
@@ -161,7 +161,7 @@ fn named(app: &App, ending: Ending) -> Result<Option<Named>> {
             if let Ok(refresh) = RefreshToken::parse(token, &app.roots) {
                 return Ok(Some(Named::Refresh(refresh.session)));
             }
-            if tokens::read(app, token, ExpiryRule::Ignored).is_ok() { Err(Error::TokenInvalid) } else { Ok(None) }
+            if tokens::read(app, token, ExpiryRule::Ignored, now).is_ok() { Err(Error::TokenInvalid) } else { Ok(None) }
         }
     }
 }

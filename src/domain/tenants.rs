@@ -118,17 +118,18 @@ pub async fn create(app: &App, request: NewTenantRequest, actor: Actor) -> Resul
         return Err(Error::field("seat_limit", "must not be negative"));
     }
     let id = TenantId::generate(&app.entropy, &app.clock);
-    let now = app.clock.now();
+    let origin = Origin::local(app);
+    let now = origin.time;
     let about = audit::About {
         object_id: Some(id.to_string()),
         tenant_id: Some(id),
         details: Some(json!({ "slug": request.slug })),
         ..audit::About::default()
     };
-    let event = audit::success(app, Event::TenantCreated, actor, &Origin::default(), about);
+    let event = audit::success(app, Event::TenantCreated, actor, &origin, about);
     let NewTenantRequest { slug, name, tax_id, external_id, seat_limit } = request;
     let new = NewTenant { id, slug, name, tax_id, external_id, seat_limit, now };
-    let input = (new, roles::system_roles(app, id)?, event);
+    let input = (new, roles::system_roles(app, id, now)?, event);
     app.store.write("create_tenant", input, |tx, input| async move { insert(tx, input).await }).await
 }
 
@@ -155,7 +156,7 @@ pub async fn set_suspended(app: &App, tenant: &Tenant, suspended: bool, actor: A
         (Event::TenantActivated, TenantState::Suspended, TenantState::Active)
     };
     let about = audit::About { object_id: Some(tenant.id.to_string()), tenant_id: Some(tenant.id), ..audit::About::default() };
-    let event = audit::success(app, event, actor, &Origin::default(), about);
+    let event = audit::success(app, event, actor, &Origin::local(app), about);
     let unit = |tx, (id, from, to, event)| async move {
         if tenants::set_state(&tx, id, from, to).await? {
             audit_events::insert(&tx, event).await?;

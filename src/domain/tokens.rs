@@ -151,11 +151,10 @@ pub fn mint(
 ///
 /// # Errors
 /// [`Error::TokenExpired`] for one that was good once, [`Error::TokenInvalid`] for everything else.
-pub fn read(app: &App, token: &str, expiry: ExpiryRule) -> Result<Presented> {
+pub fn read(app: &App, token: &str, expiry: ExpiryRule, now: Timestamp) -> Result<Presented> {
     let rule = HeaderRule::new(&[ACCESS_TYPE, PASSWORD_CHANGE_TYPE]);
     let verified = jws::verify(token, &app.keys.verifying, &rule).map_err(|_| Error::TokenInvalid)?;
-    let expected =
-        Expected { issuer: &app.config.tokens.issuer, now: app.clock.now(), max_lifetime: app.config.tokens.max_access_lifetime, expiry };
+    let expected = Expected { issuer: &app.config.tokens.issuer, now, max_lifetime: app.config.tokens.max_access_lifetime, expiry };
     let claims = claims::parse(&verified.payload, &expected).map_err(|error| match error {
         ClaimsError::Expired => Error::TokenExpired,
         _ => Error::TokenInvalid,

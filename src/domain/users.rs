@@ -105,8 +105,9 @@ async fn prepare(app: &App, request: NewUserRequest, actor: Actor) -> Result<Cre
     let id = UserId::generate(&app.entropy, &app.clock);
     let details = json!({ "superuser": request.superuser, "password": credential.is_some() });
     let about = audit::About { object_id: Some(id.to_string()), details: Some(details), ..audit::About::default() };
-    let event = audit::success(app, Event::UserCreated, actor, &Origin::default(), about);
-    let now = app.clock.now();
+    let origin = Origin::local(app);
+    let event = audit::success(app, Event::UserCreated, actor, &origin, about);
+    let now = origin.time;
     let user = NewUser { id, email, username, full_name: request.full_name, superuser: request.superuser, now };
     Ok(Creating { user, credential, event })
 }
@@ -137,7 +138,8 @@ pub async fn set_password(app: &App, user: &User, password: &Password, must_chan
         details: Some(json!({ "must_change": must_change })),
         ..audit::About::default()
     };
-    let event = audit::success(app, Event::UserPasswordSet, actor, &Origin::default(), about);
+    let origin = Origin::local(app);
+    let event = audit::success(app, Event::UserPasswordSet, actor, &origin, about);
     let unit = |tx, (id, scheme, phc, must_change, now, event): (UserId, &'static str, String, bool, Timestamp, Row)| async move {
         if !users::bump_epoch(&tx, id).await? {
             return Err(Error::NotFound("user"));
@@ -145,7 +147,7 @@ pub async fn set_password(app: &App, user: &User, password: &Password, must_chan
         credentials::put(&tx, id, scheme, &phc, must_change, now).await?;
         audit_events::insert(&tx, event).await
     };
-    app.store.write("set_password", (user.id, scheme, phc, must_change, app.clock.now(), event), unit).await
+    app.store.write("set_password", (user.id, scheme, phc, must_change, origin.time, event), unit).await
 }
 
 /// Changes where a user stands. Doing it twice is no error.
@@ -165,7 +167,7 @@ pub async fn set_state(app: &App, user: &User, to: UserState, actor: Actor) -> R
         return Err(Error::NotFound("user"));
     }
     let about = audit::About { object_id: Some(user.id.to_string()), ..audit::About::default() };
-    let event = audit::success(app, event, actor, &Origin::default(), about);
+    let event = audit::success(app, event, actor, &Origin::local(app), about);
     let unit = |tx, (id, from, to, event)| async move { change_state(tx, id, from, to, event).await };
     app.store.write("set_user_state", (user.id, from, to, event), unit).await
 }

@@ -5,6 +5,7 @@ use crate::{
     app::App,
     error::{Error, Result},
     store::{facts::About, tenants::TenantKey},
+    values::time::Timestamp,
 };
 
 /// The most tenants that an answer lists.
@@ -44,9 +45,9 @@ pub struct Answer {
 /// In this order: the reasons of [`access::authenticate`], [`Error::AudienceMismatch`], those of [`access::enter`],
 /// [`Error::InvalidField`] for requirements without a tenant, [`Error::SuperuserRequired`], [`Error::PermissionMissing`],
 /// [`Error::RoleMissing`].
-pub async fn validate(app: &App, token: &str, question: Question) -> Result<Answer> {
+pub async fn validate(app: &App, token: &str, question: Question, now: Timestamp) -> Result<Answer> {
     let about = question.tenant.clone().map_or(About::Own, About::Tenant);
-    let subject = access::authenticate(app, token, Accepts { narrowed: true, must_change: false }, about).await?;
+    let subject = access::authenticate(app, token, Accepts { narrowed: true, must_change: false }, about, now).await?;
     let audience = question.audience.as_deref().unwrap_or(&app.config.tokens.issuer);
     if !subject.token.claims.has_audience(audience) {
         return Err(Error::AudienceMismatch);

@@ -141,7 +141,7 @@ async fn refresh_grant(app: &App, ctx: &Ctx, token: String, request: v1::IssueTo
     let device = convert::device(request.client_info)?;
     let request = refresh::Request {
         token,
-        tenant: tenant_key(&request.tenant_id)?,
+        tenant_id: request.tenant_id,
         wanted: Wanted::parse(app, &request.scope, request.audience)?,
         origin: ctx.origin(&device, &app.config.tokens.default_client_id),
     };
@@ -159,7 +159,7 @@ async fn get_me(_: &App, ctx: &Ctx, _: v1::GetMeRequest) -> Result<v1::GetMeResp
 
 async fn validate_session(app: &App, ctx: &Ctx, request: v1::ValidateSessionRequest) -> Result<v1::ValidateSessionResponse> {
     let token = ctx.token(&request.access_token)?.to_owned();
-    let answer = validate::validate(app, &token, question(request)?).await?;
+    let answer = validate::validate(app, &token, question(request)?, ctx.now()).await?;
     let subject = &answer.subject;
     Ok(v1::ValidateSessionResponse {
         principal: Some(convert::principal(subject)),

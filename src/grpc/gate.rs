@@ -37,6 +37,7 @@ use crate::{
     error::{Error, Result},
     methods::{self, Access, Method},
     store::facts::About,
+    values::time::Timestamp,
 };
 
 /// Where the request id comes in and goes out.
@@ -150,9 +151,10 @@ async fn guarded<S>(
 where
     S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
 {
-    match settle(app, method, request.headers()).await {
+    let now = app.clock.now();
+    match settle(app, method, request.headers(), now).await {
         Ok((bearer, subject)) => {
-            request.extensions_mut().insert(Ctx::new(method, request_id.clone(), deadline, bearer, subject));
+            request.extensions_mut().insert(Ctx::new(method, request_id.clone(), now, deadline, bearer, subject));
             serve(inner, request).await
         }
         Err(error) => refuse(app, request, error).await,
@@ -160,11 +162,11 @@ where
 }
 
 /// What the headers say: the caller must be known where that is demanded, the token and, for the method's class, its subject.
-async fn settle(app: &App, method: &Method, headers: &HeaderMap) -> Result<(Option<String>, Option<Subject>)> {
+async fn settle(app: &App, method: &Method, headers: &HeaderMap, now: Timestamp) -> Result<(Option<String>, Option<Subject>)> {
     settle_caller(app, headers)?;
     // A PUBLIC method's message carries the credentials; whatever stands in `authorization` is not for it.
     let bearer = if method.policy.access == Access::Public { None } else { bearer(headers)? };
-    let subject = admit(app, method, bearer.as_deref()).await?;
+    let subject = admit(app, method, bearer.as_deref(), now).await?;
     Ok((bearer, subject))
 }
 
@@ -187,26 +189,26 @@ async fn refuse<T>(app: &App, request: Request<Body>, error: Error) -> Result<T>
 }
 
 /// What the method's class demands.
-async fn admit(app: &App, method: &Method, bearer: Option<&str>) -> Result<Option<Subject>> {
+async fn admit(app: &App, method: &Method, bearer: Option<&str>, now: Timestamp) -> Result<Option<Subject>> {
     match method.policy.access {
         Access::Public | Access::Token => Ok(None),
-        Access::Session | Access::Tenant => authenticate(app, method, bearer).await.map(Some),
+        Access::Session | Access::Tenant => authenticate(app, method, bearer, now).await.map(Some),
         // No workload has an identity yet.
         Access::Service => Err(Error::CallerUnauthenticated),
         Access::Operator => {
-            let subject = authenticate(app, method, bearer).await?;
+            let subject = authenticate(app, method, bearer, now).await?;
             subject.require_superuser()?;
             Ok(Some(subject))
         }
     }
 }
 
-async fn authenticate(app: &App, method: &Method, bearer: Option<&str>) -> Result<Subject> {
+async fn authenticate(app: &App, method: &Method, bearer: Option<&str>, now: Timestamp) -> Result<Subject> {
     let token = bearer.ok_or(Error::TokenMissing)?;
     let accepts = Accepts { narrowed: method.policy.accepts_narrowed, must_change: method.policy.accepts_must_change };
-    let subject = access::authenticate(app, token, accepts, About::Own).await?;
+    let subject = access::authenticate(app, token, accepts, About::Own, now).await?;
     let login = subject.token.claims.auth_time;
-    let is_recent = login.is_some_and(|login| app.clock.now() <= login.plus(RECENT));
+    let is_recent = login.is_some_and(|login| now <= login.plus(RECENT));
     if method.policy.recent_auth && !is_recent {
         return Err(Error::ReauthenticationRequired);
     }

@@ -10,7 +10,7 @@ use sea_orm::{
 
 use secrecy::ExposeSecret;
 
-use super::{Store, errors, schema};
+use super::{Pools, Store, errors, schema};
 use crate::{
     config,
     error::{Error, Result},
@@ -59,13 +59,27 @@ pub async fn connect(config: &config::Database, create: bool) -> Result<Store> {
             let writer = open(sqlite(config, 1, create)).await?;
             drop(first);
             let reader = open(sqlite(config, config.max_connections.max(1), false)).await?;
-            Ok(Store { writer, reader })
+            Ok(Store::new(config.clone(), Pools { writer, reader }))
         }
         Target::Postgres => {
             let pool = open(postgres(config)).await?;
-            Ok(Store { writer: pool.clone(), reader: pool })
+            Ok(Store::new(config.clone(), Pools { writer: pool.clone(), reader: pool }))
         }
     }
+}
+
+/// A second pool to the same PostgreSQL, which connects when it is used; none on SQLite.
+///
+/// # Errors
+/// [`Error::InvalidField`] for a URL that is none.
+pub(super) async fn anew(config: &config::Database) -> Result<Option<Pools>> {
+    if Target::parse(config.url.expose_secret())? != Target::Postgres {
+        return Ok(None);
+    }
+    let mut options = postgres(config);
+    options.connect_lazy(true);
+    let pool = open(options).await?;
+    Ok(Some(Pools { writer: pool.clone(), reader: pool }))
 }
 
 async fn open(options: ConnectOptions) -> Result<DatabaseConnection> {

@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] where it does not answer or is no database.
     pub async fn found(&self) -> Result<Found> {
-        found(&self.reader).await
+        found(&self.reader()).await
     }
 
     /// Every migration that this version knows, oldest first.
@@ -56,7 +56,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] where the database does not answer.
     pub async fn migrations(&self) -> Result<Vec<MigrationState>> {
-        states(&self.reader).await
+        states(&self.reader()).await
     }
 }
 

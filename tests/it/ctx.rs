@@ -27,13 +27,13 @@ fn method(permission: &'static str) -> &'static Method {
 
 /// What the gate would have made of a call with this token.
 async fn subject(world: &World, token: &str) -> Subject {
-    access::authenticate(world.app(), token, Accepts::default(), About::Own).await.unwrap()
+    access::authenticate(world.app(), token, Accepts::default(), About::Own, world.clock.now()).await.unwrap()
 }
 
 fn call(world: &World, permission: &'static str, subject: Option<Subject>) -> Ctx {
     let app = world.app();
     let id = RequestId::take(None, &app.entropy, &app.clock);
-    Ctx::new(method(permission), id, Instant::now() + Duration::from_mins(1), None, subject)
+    Ctx::new(method(permission), id, app.clock.now(), Instant::now() + Duration::from_mins(1), None, subject)
 }
 
 /// A whole call of a method that demands `sales:write`.
