@@ -148,12 +148,13 @@ pub mod contract {
                     continue;
                 }
             };
-            problems
-                .extend(class_problems(&method.input(), access, &permission).map(|problem| format!("{} {problem}", method.full_name())));
+            let input = method.input();
+            let found = class_problems(&input, access, &permission, flag("recent_auth"));
+            problems.extend(found.map(|problem| format!("{} {problem}", method.full_name())));
             methods.push(Method {
                 service: method.parent_service().full_name().to_owned(),
                 name: method.name().to_owned(),
-                input: method.input().full_name().to_owned(),
+                input: input.full_name().to_owned(),
                 output: method.output().full_name().to_owned(),
                 access,
                 permission,
@@ -178,14 +179,16 @@ pub mod contract {
     }
 
     /// What the class demands of the request and of the policy.
-    fn class_problems(input: &MessageDescriptor, access: &str, permission: &str) -> impl Iterator<Item = String> {
+    fn class_problems(input: &MessageDescriptor, access: &str, permission: &str, recent_auth: bool) -> impl Iterator<Item = String> {
         let has_tenant = input.get_field_by_name("tenant_id").is_some_and(|field| field.kind() == prost_reflect::Kind::String);
         let tenant =
             (access == "Tenant" && !has_tenant).then(|| format!("is a TENANT method, but {} has no string tenant_id", input.name()));
         let needs_permission = matches!(access, "Tenant" | "Service" | "Operator");
         let missing = (needs_permission && permission.is_empty()).then(|| "names no permission".to_owned());
         let needless = (!needs_permission && !permission.is_empty()).then(|| "names a permission that its class ignores".to_owned());
-        [tenant, missing, needless].into_iter().flatten()
+        let unseen = (recent_auth && matches!(access, "Public" | "Token"))
+            .then(|| "demands recent_auth, but its class has no subject that could have logged in".to_owned());
+        [tenant, missing, needless, unseen].into_iter().flatten()
     }
 
     /// The messages of the package that hold a secret.

@@ -47,7 +47,7 @@ pub mod tenant;
 pub mod user;
 pub mod views;
 
-use desk::{Desk, Environment};
+use desk::Environment;
 use failure::Failure;
 use output::Format;
 
@@ -115,10 +115,10 @@ pub fn run(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
 }
 
 fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
-    let command = cli.command.unwrap_or(Command::Serve);
-    if let Command::Secret(command) = &command {
-        return secret::run(command, cli.format);
-    }
+    let command = match cli.command.unwrap_or(Command::Serve) {
+        Command::Secret(command) => return secret::run(&command, cli.format),
+        command => command,
+    };
     let environment = Environment::read(environment)?;
     let operator = environment.operator();
     let config = Config::load(cli.config.as_deref(), environment.settings)?;
@@ -137,19 +137,12 @@ fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
 
 async fn dispatch(command: Command, config: Config, format: Format, operator: String) -> Result<(), Failure> {
     match command {
-        Command::Serve => return Box::pin(serve::run(config)).await,
-        Command::Migrate(command) => return migrate::run(&command, &config, format).await,
-        Command::Secret(command) => return secret::run(&command, format),
-        _ => {}
+        Command::Serve => Box::pin(serve::run(config)).await,
+        Command::Migrate(command) => migrate::run(&command, &config, format).await,
+        Command::Secret(command) => secret::run(&command, format),
+        Command::User(command) => desk::with(config, format, operator, async |desk| user::run(desk, command).await).await,
+        Command::Tenant(command) => desk::with(config, format, operator, async |desk| tenant::run(desk, command).await).await,
+        Command::Role(command) => desk::with(config, format, operator, async |desk| role::run(desk, command).await).await,
+        Command::Member(command) => desk::with(config, format, operator, async |desk| member::run(desk, command).await).await,
     }
-    let desk = Desk::open(config, format, operator).await?;
-    let outcome = match command {
-        Command::User(command) => user::run(&desk, command).await,
-        Command::Tenant(command) => tenant::run(&desk, command).await,
-        Command::Role(command) => role::run(&desk, command).await,
-        Command::Member(command) => member::run(&desk, command).await,
-        Command::Serve | Command::Migrate(_) | Command::Secret(_) => Ok(()),
-    };
-    desk.app.store.close().await;
-    outcome
 }

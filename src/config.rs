@@ -93,6 +93,7 @@ impl Config {
         let mut reader = Reader::new(file, environment);
         let config = Self::read(&mut reader);
         reader.refuse_unknown_keys();
+        reader.refuse_near_misses();
         if reader.file_was_read() {
             config.check(&mut reader);
         }

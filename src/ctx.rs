@@ -6,11 +6,11 @@ use std::time::Instant;
 use crate::{
     app::App,
     domain::{
-        access::{Subject, TenantScope},
+        access::{Accepts, Subject, TenantScope},
         audit::Origin,
     },
     error::{Error, Result},
-    methods::Method,
+    methods::{Method, Policy},
     store::{
         facts::{self, About},
         sessions::Device,
@@ -56,8 +56,34 @@ pub struct Ctx {
     request_id: RequestId,
     now: Timestamp,
     deadline: Instant,
-    bearer: Option<String>,
+    bearer: Bearer,
     subject: Option<Subject>,
+}
+
+/// What stands in `authorization`.
+#[derive(Clone, Debug)]
+pub enum Bearer {
+    /// Nothing: the call has no such header.
+    Missing,
+    /// Something that is not one bearer token.
+    Malformed,
+    /// A token; whether it is a good one is another question.
+    Token(String),
+}
+
+impl Bearer {
+    /// The token.
+    ///
+    /// # Errors
+    /// [`Error::TokenMissing`]; [`Error::TokenInvalid`] for what is none, so that a backend with optional login never takes a broken
+    /// client for an anonymous one.
+    pub fn token(&self) -> Result<&str> {
+        match self {
+            Self::Missing => Err(Error::TokenMissing),
+            Self::Malformed => Err(Error::TokenInvalid),
+            Self::Token(token) => Ok(token),
+        }
+    }
 }
 
 impl Ctx {
@@ -69,7 +95,7 @@ impl Ctx {
         request_id: RequestId,
         now: Timestamp,
         deadline: Instant,
-        bearer: Option<String>,
+        bearer: Bearer,
         subject: Option<Subject>,
     ) -> Self {
         Self { method, request_id, now, deadline, bearer, subject }
@@ -110,13 +136,15 @@ impl Ctx {
     /// The token that a TOKEN method is about: the one in the message or, where that is empty, in `authorization`.
     ///
     /// # Errors
-    /// [`Error::TokenMissing`] where there is neither.
+    /// Those of [`Bearer::token`] where the message has none.
     pub fn token<'a>(&'a self, field: &'a str) -> Result<&'a str> {
-        match (field, &self.bearer) {
-            ("", Some(bearer)) => Ok(bearer),
-            ("", None) => Err(Error::TokenMissing),
-            (field, _) => Ok(field),
-        }
+        if field.is_empty() { self.bearer.token() } else { Ok(field) }
+    }
+
+    /// What the method accepts of a token.
+    #[must_use]
+    pub const fn accepts(&self) -> Accepts {
+        accepts(&self.method.policy)
     }
 
     /// The tenant that a request names, if the subject may act in it and holds the method's permission there. The only way to a
@@ -146,6 +174,12 @@ impl Ctx {
             client_id: Some(client_id.to_owned()),
         }
     }
+}
+
+/// What a method's policy accepts of a token.
+#[must_use]
+pub const fn accepts(policy: &Policy) -> Accepts {
+    Accepts { narrowed: policy.accepts_narrowed, must_change: policy.accepts_must_change }
 }
 
 /// The tenant that a request names, if it names one: a UUID or `ext:<external id>`. The one place that reads `tenant_id` fields.

@@ -97,7 +97,7 @@ impl Server {
         let (health, states) = watch::channel(HealthState::default());
         let reporter = HealthReporter::new();
         health::all_down(&reporter, SERVICES).await;
-        let routes = tonic::service::Routes::new(health_service(&reporter));
+        let routes = tonic::service::Routes::new(health_service(&reporter, config.server.max_message_bytes));
         let service = ops::router(HealthView::new(states.clone()), routes);
         let (trigger, shutdown) = Shutdown::new();
         let mut tasks = JoinSet::new();
@@ -186,8 +186,8 @@ fn limits(server: &config::Server) -> Limits {
     }
 }
 
-fn health_service(reporter: &HealthReporter) -> HealthServer<HealthService> {
-    HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
+fn health_service(reporter: &HealthReporter, limit: usize) -> HealthServer<HealthService> {
+    HealthServer::new(HealthService::from_health_reporter(reporter.clone())).max_decoding_message_size(limit)
 }
 
 /// What the gRPC listener serves behind the gate. A service that is in the contract but not here answers `METHOD_UNKNOWN`; a test finds
@@ -195,7 +195,7 @@ fn health_service(reporter: &HealthReporter) -> HealthServer<HealthService> {
 fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
     let limit = app.config.server.max_message_bytes;
     let auth = AuthServiceServer::new(Auth::new(Arc::clone(app))).max_decoding_message_size(limit);
-    let mut routes = tonic::service::Routes::new(auth).add_service(health_service(reporter));
+    let mut routes = tonic::service::Routes::new(auth).add_service(health_service(reporter, limit));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -205,7 +205,9 @@ fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
     };
     // The sets are compiled in: they either always work or never, which the first test would show.
     match (reflection().build_v1(), reflection().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+        (Ok(v1), Ok(v1alpha)) => {
+            routes = routes.add_service(v1.max_decoding_message_size(limit)).add_service(v1alpha.max_decoding_message_size(limit));
+        }
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "reflection is not served"),
     }
     debug_assert!(METHODS.iter().all(|method| SERVICES.contains(&method.service)), "every service has a health name");

@@ -26,7 +26,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sea_orm::{
@@ -57,6 +57,8 @@ pub use connect::{Target, connect};
 
 /// How often a unit of work is tried before its lost races are the caller's.
 const ATTEMPTS: u32 = 6;
+/// Connections that are younger than this are not given up: a thousand calls that fail at once are one reason.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The database. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -71,6 +73,13 @@ pub struct Store {
 struct Pools {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    since: Instant,
+}
+
+impl Pools {
+    fn new(writer: DatabaseConnection, reader: DatabaseConnection) -> Self {
+        Self { writer, reader, since: Instant::now() }
+    }
 }
 
 /// Whatever the finders read from: a [`Tx`] or a [`Reader`].
@@ -115,7 +124,8 @@ impl Store {
 
     /// Runs `work` in one transaction and commits it if it answers `Ok`; anything else leaves no trace.
     ///
-    /// `input` is cloned for every attempt. The commit itself is never repeated: its outcome may be unknown.
+    /// `input` is cloned for every attempt. A commit whose outcome is unknown is never repeated; one that the database refused for a race
+    /// is a lost race.
     ///
     /// # Errors
     /// What `work` answers; [`Error::Conflict`] after the last lost race; [`Error::Unavailable`] where the database is away.
@@ -126,7 +136,7 @@ impl Store {
         F: Fn(Tx, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
-        let writer = self.pools().writer;
+        let (store, writer) = (self.clone(), self.pools().writer);
         self.detached(name, async move {
             let mut attempt = 1;
             loop {
@@ -137,7 +147,13 @@ impl Store {
                         tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 3)).await;
                         attempt += 1;
                     }
-                    outcome => return outcome,
+                    outcome => {
+                        // The connections lead to a server that no longer takes writes; the next ones may lead to the one that does.
+                        if errors::is_read_only(&outcome) && store.renew().await? {
+                            tracing::warn!("the database is read-only: its connections are given up for new ones");
+                        }
+                        return outcome;
+                    }
                 }
             }
         })
@@ -187,11 +203,14 @@ impl Store {
     ///
     /// A connection whose peer is gone without a word (a failed-over machine, a firewall that forgot the flow) is noticed by the kernel
     /// after a quarter of an hour, and until then holds its place in the pool. Whatever still works on the old connections goes on to its
-    /// end. On SQLite there is nothing to renew, and the answer is no.
+    /// end. On SQLite there is nothing to renew, and right after one renewal none; then the answer is no.
     ///
     /// # Errors
     /// [`Error::InvalidField`] for a URL that never was one; new connections are made when they are asked for, not here.
     pub async fn renew(&self) -> Result<bool> {
+        if self.pools().since.elapsed() < RENEWAL_PAUSE {
+            return Ok(false);
+        }
         let Some(fresh) = connect::anew(&self.config).await? else { return Ok(false) };
         *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(true)
@@ -211,7 +230,7 @@ impl Store {
     /// Closes the pools; calls under way finish first.
     pub async fn close(&self) {
         // The pools may be one and the same; closing is idempotent, and there is nobody left to tell of a failure.
-        let Pools { writer, reader } = self.pools();
+        let Pools { writer, reader, .. } = self.pools();
         drop(reader.close_by_ref().await);
         drop(writer.close_by_ref().await);
     }

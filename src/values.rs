@@ -35,7 +35,7 @@ pub use ids::{AuditEventId, IdError, MembershipId, RoleId, SessionId, SigningKey
 pub use opaque::{OpaqueError, RefreshToken};
 pub use page::{PageToken, PageTokenError};
 pub use permission::{Permission, PermissionError, PermissionSet, Scope, ScopeError};
-pub use secret::{Password, Purpose, Root, RootError, RootSecrets, UnsealError};
+pub use secret::{Password, Purpose, Root, RootError, RootFlaw, RootSecrets, UnsealError};
 pub use text::TextError;
 pub use time::{Clock, Timestamp};
 pub use username::{Username, UsernameError};

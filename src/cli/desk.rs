@@ -2,7 +2,10 @@
 
 use std::ffi::OsString;
 
-use super::{failure::Failure, output::Format};
+use super::{
+    failure::Failure,
+    output::{self, Format},
+};
 use crate::{
     app::App,
     config::Config,
@@ -10,8 +13,11 @@ use crate::{
     values::{entropy::Entropy, time::Clock},
 };
 
-/// The start of the variables that are settings.
+/// The start of the variables that are settings, and that of those that may be meant to be.
 const SETTINGS: &str = "DOORWARD__";
+const OURS: &str = "DOORWARD";
+/// What a command says that made a database: mostly it was meant for another one.
+pub const NEW_DATABASE: &str = "made a new, empty database where database.url says, seen from this folder";
 /// Characters at most of the operator's name in the audit trail.
 const OPERATOR_MAX: usize = 64;
 
@@ -31,7 +37,11 @@ impl Desk {
     /// # Errors
     /// What `domain::start` refuses.
     pub async fn open(config: Config, format: Format, operator: String) -> Result<Self, Failure> {
+        let is_new = !start::has_database(&config)?;
         let app = start::open(config, Clock::system(), Entropy::system()).await?;
+        if is_new {
+            output::note(NEW_DATABASE);
+        }
         Ok(Self { app, format, operator })
     }
 
@@ -40,6 +50,22 @@ impl Desk {
     pub fn actor(&self) -> Actor {
         Actor::Cli(self.operator.clone())
     }
+}
+
+/// Works at a desk that is opened for it and closed after it, whatever came of it.
+///
+/// # Errors
+/// Those of [`Desk::open`] and of the work.
+pub async fn with(
+    config: Config,
+    format: Format,
+    operator: String,
+    work: impl AsyncFnOnce(&Desk) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let desk = Box::pin(Desk::open(config, format, operator)).await?;
+    let outcome = Box::pin(work(&desk)).await;
+    desk.app.store.close().await;
+    outcome
 }
 
 /// The variables of the process, as far as they matter.
@@ -63,6 +89,10 @@ impl Environment {
             match name {
                 "USER" => environment.user = value.into_string().ok(),
                 "LOGNAME" => environment.logname = value.into_string().ok(),
+                // Near misses too: the configuration tells them from other programs' variables.
+                _ if !name.starts_with(SETTINGS) && name.to_ascii_uppercase().starts_with(OURS) => {
+                    environment.settings.push((name.to_owned(), String::new()));
+                }
                 _ if name.starts_with(SETTINGS) => {
                     let value = value.into_string().map_err(|_| Failure::new(format!("the variable {name} is not UTF-8: set it anew")))?;
                     environment.settings.push((name.to_owned(), value));

@@ -31,7 +31,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Failed(error) => error.into(),
-            StartError::Configuration(text) | StartError::Database(text) | StartError::RootSecret(text) => Self(text),
+            StartError::Database(text) | StartError::RootSecret(text) => Self(text),
         }
     }
 }

@@ -23,7 +23,6 @@ use serde_json::json;
 use super::{failure::Failure, output, password, views::user_name};
 use crate::{
     app::App,
-    config::Bootstrap,
     domain::users::{self, NewUserRequest},
     error::{Error, FieldViolation},
     store::users::User,
@@ -44,7 +43,7 @@ pub async fn ensure(app: &App, grpc_addr: SocketAddr) -> Result<(), Failure> {
     let bootstrap = &app.config.bootstrap;
     let made = if let Some(path) = &bootstrap.password_file {
         let password = password::read_file(path)?;
-        let user = make(app, bootstrap.email.clone(), bootstrap.username.clone(), &password).await.map_err(|e| configured(e, bootstrap))?;
+        let user = make(app, bootstrap.email.clone(), bootstrap.username.clone(), &password).await.map_err(configured)?;
         if let Some(user) = &user {
             tracing::info!(user_id = %user.id, "the first superuser was made from bootstrap.*; the password must be changed at the first login");
         }
@@ -71,7 +70,7 @@ async fn make(app: &App, email: Option<String>, username: Option<String>, passwo
 }
 
 /// What is wrong, under the names of the configuration.
-fn configured(error: Error, bootstrap: &Bootstrap) -> Failure {
+fn configured(error: Error) -> Failure {
     let describe = |violation: &FieldViolation| match violation.field.as_str() {
         "password" => format!("the password in bootstrap.password_file {}", violation.description),
         field => format!("bootstrap.{field}: {}", violation.description),
@@ -80,10 +79,7 @@ fn configured(error: Error, bootstrap: &Bootstrap) -> Failure {
         Error::InvalidField(violations) | Error::PasswordRejected(violations) => {
             Failure::new(violations.iter().map(describe).collect::<Vec<_>>().join("; "))
         }
-        other => {
-            tracing::debug!(?bootstrap, "the first superuser was not made");
-            other.into()
-        }
+        other => other.into(),
     }
 }
 

@@ -9,11 +9,7 @@ use super::{
     output,
     views::{MemberView, user_name},
 };
-use crate::{
-    domain::{memberships, tenants, users},
-    error::Error,
-    store::users::UserState,
-};
+use crate::domain::{memberships, tenants, users};
 
 /// What to do about members.
 #[derive(Debug, Subcommand)]
@@ -84,17 +80,11 @@ pub async fn run(desk: &Desk, command: MemberCommand) -> Result<(), Failure> {
 async fn add(desk: &Desk, request: Add) -> Result<(), Failure> {
     let tenant = tenants::resolve(&desk.app, &request.tenant).await?;
     let user = users::resolve(&desk.app, &request.user).await?;
-    if user.state == UserState::Deleted {
-        return Err(Error::NotFound("user").into());
-    }
-    let id = memberships::add(&desk.app, &tenant, &user, request.roles, desk.actor()).await?;
-    let members = memberships::list(&desk.app, tenant.id).await?;
-    let (membership, user, roles) =
-        members.iter().find(|(membership, ..)| membership.id == id).ok_or_else(|| Failure::new("the membership was removed meanwhile"))?;
+    let (membership, roles) = memberships::add(&desk.app, &tenant, &user, request.roles, desk.actor()).await?;
     let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
-    let (who, slug) = (user_name(user), output::quoted(&tenant.slug));
+    let (who, slug) = (user_name(&user), output::quoted(&tenant.slug));
     let text = format!("The user {who} is a member of the tenant {slug} with the roles {}.", output::quoted(&names.join(", ")));
-    output::one(desk.format, &MemberView::new(membership, user, roles), &text)
+    output::one(desk.format, &MemberView::new(&membership, &user, &roles), &text)
 }
 
 async fn remove(desk: &Desk, request: &Remove) -> Result<(), Failure> {

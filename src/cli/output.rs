@@ -74,9 +74,14 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Says on standard error what went wrong. There is nobody left to tell where that fails.
+/// Says on standard error what went wrong.
 pub fn complain(failure: &Failure) {
-    drop(writeln!(io::stderr(), "doorward: {failure}"));
+    note(&failure.to_string());
+}
+
+/// Says something on standard error. There is nobody left to tell where that fails.
+pub fn note(text: &str) {
+    drop(writeln!(io::stderr(), "doorward: {text}"));
 }
 
 fn json(value: &impl Serialize) -> Result<(), Failure> {

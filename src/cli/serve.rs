@@ -13,7 +13,7 @@ use tokio::{
 use super::{failure::Failure, first_superuser};
 use crate::{
     app::App,
-    config::Config,
+    config::{CallersMode, Config},
     domain::start,
     server::{Server, Stop},
     values::{entropy::Entropy, time::Clock},
@@ -63,6 +63,9 @@ async fn serve(config: Config, told: watch::Receiver<Stop>) -> Result<(), Failur
 }
 
 async fn begin(config: Config, server: &Server) -> Result<Arc<App>, Failure> {
+    if config.callers.mode() == CallersMode::Required {
+        tracing::warn!("callers.mode is required, and this version knows no callers: every call but health will be refused");
+    }
     let app = start::open(config, Clock::system(), Entropy::system()).await?;
     first_superuser::ensure(&app, server.grpc_addr()).await?;
     Ok(Arc::new(app))

@@ -27,6 +27,8 @@ pub(super) struct Reader {
     sections: Vec<&'static str>,
     /// Every key that a section asked for.
     known: Vec<String>,
+    /// Variables that begin like ours and are none.
+    near: Vec<String>,
     problems: Vec<Problem>,
     file_was_read: bool,
 }
@@ -47,13 +49,14 @@ impl Reader {
     pub(super) fn new(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut entries = Entries::new();
         let file_problem = file.and_then(|path| source::add_file(path, &mut entries).err());
-        source::add_environment(environment, &mut entries);
+        let near = source::add_environment(environment, &mut entries);
         let origins = entries.iter().map(|(key, entry)| (key.clone(), entry.origin.clone())).collect();
         Self {
             entries,
             origins,
             sections: Vec::new(),
             known: Vec::new(),
+            near,
             file_was_read: file_problem.is_none(),
             problems: file_problem.into_iter().collect(),
         }
@@ -115,6 +118,15 @@ impl Reader {
             } else {
                 let sections = self.sections.join(", ");
                 self.problem(&key, format!("is in no known section; there are {sections}"));
+            }
+        }
+    }
+
+    /// Notes every variable that would set a key if it were spelt right: to pass over it would be to use a default in its place.
+    pub(super) fn refuse_near_misses(&mut self) {
+        for name in std::mem::take(&mut self.near) {
+            if let Some(meant) = self.known.iter().find(|key| source::is_near(&name, key)).map(|key| source::variable(key)) {
+                self.problem(&name, format!("sets nothing: write {meant}"));
             }
         }
     }
@@ -193,7 +205,7 @@ impl Section<'_> {
     }
 
     /// Sets a list of secrets from `key`, or from the lines of the file that `key_file` names, if `check` finds each good.
-    pub(super) fn set_secrets(&mut self, key: &str, field: &mut Vec<SecretString>, check: impl Fn(&str) -> Result<(), &'static str>) {
+    pub(super) fn set_secrets(&mut self, key: &str, field: &mut Vec<SecretString>, check: impl Fn(&str) -> Result<(), String>) {
         let Some((from, result)) = self.given(key).map(|given| match given {
             Given::Here(entry) => (key.to_owned(), Vec::from_entry(&entry).map_err(str::to_owned)),
             Given::InFile(entry) => (file_key(key), lines(&entry)),

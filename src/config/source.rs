@@ -57,10 +57,17 @@ pub(super) fn add_file(path: &Path, entries: &mut Entries) -> Result<(), Problem
     Ok(())
 }
 
-/// Adds what the environment sets, over what is there. Other programs' variables are passed over.
-pub(super) fn add_environment(variables: impl IntoIterator<Item = (String, String)>, entries: &mut Entries) {
+/// Adds what the environment sets, over what is there. Other programs' variables are passed over; answers the names of those that begin
+/// like ours and are none.
+pub(super) fn add_environment(variables: impl IntoIterator<Item = (String, String)>, entries: &mut Entries) -> Vec<String> {
+    let mut near = Vec::new();
     for (name, text) in variables {
-        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            if name.to_ascii_uppercase().starts_with(PREFIX.trim_end_matches('_')) {
+                near.push(name);
+            }
+            continue;
+        };
         // Lower-case names stay as they are, so that no key matches: with both spellings accepted, which of two variables
         // wins would be chance.
         let key = if rest.chars().any(|c| c.is_ascii_lowercase()) { rest.to_owned() } else { rest.to_ascii_lowercase() };
@@ -71,6 +78,19 @@ pub(super) fn add_environment(variables: impl IntoIterator<Item = (String, Strin
         let entry = Entry { kind: ValueKind::String(text), layer: Layer::Environment, origin: name };
         entries.insert(key, entry);
     }
+    near
+}
+
+/// The variable that sets a key.
+pub(super) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', SEPARATOR).to_ascii_uppercase())
+}
+
+/// Whether a variable's name is that of a key but for case and underscores: `DOORWARD_DATABASE_URL`. Kubernetes' own for a service of
+/// this name (`DOORWARD_SERVICE_HOST`, `DOORWARD_PORT`) are not.
+pub(super) fn is_near(name: &str, key: &str) -> bool {
+    let letters = |text: &str| text.chars().filter(|c| *c != '_').map(|c| c.to_ascii_uppercase()).collect::<String>();
+    letters(name) == letters(&variable(key))
 }
 
 /// The name, but in quotes where it holds a dot: `"server.grpc_addr"` is not the key `grpc_addr` of `[server]`.

@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use super::reader::{Reader, Section};
 use super::server::Server;
+use crate::values::text;
 
-/// Bytes at most of an issuer, an audience or a client id.
-const MAX_NAME_BYTES: usize = 255;
+/// Bytes at most of an issuer.
+const MAX_ISSUER_BYTES: usize = 255;
+/// Audiences at most: one less than a token takes, which has the issuer besides.
+const MAX_AUDIENCES: usize = 15;
+/// Their names together: every token has them.
+const MAX_AUDIENCE_BYTES: usize = 1024;
 /// No access token may live longer, whatever is configured: it is good offline until it expires.
 const MAX_ACCESS_LIFETIME: Duration = Duration::from_hours(12);
 /// A previous refresh token may be accepted no longer than this after its successor was made.
@@ -62,8 +67,8 @@ impl Tokens {
         section.set_if(
             "audience",
             &mut tokens.audience,
-            |audience| !audience.is_empty() && audience.iter().all(|name| is_audience(name)),
-            "must be a list of at least one name of 1 to 255 bytes without spaces around it",
+            |audience| are_audiences(audience),
+            "must be 1 to 15 different names of 1 to 255 visible ASCII characters each, and 1024 together",
         );
         section.set_positive("access_lifetime", &mut tokens.access_lifetime);
         section.set_if(
@@ -78,8 +83,8 @@ impl Tokens {
         section.set_if(
             "default_client_id",
             &mut tokens.default_client_id,
-            |id| id.len() <= MAX_NAME_BYTES && id.bytes().all(|b| (0x20..=0x7e).contains(&b)),
-            "must be 1 to 255 printable ASCII characters",
+            |id| text::client_id(id).is_ok(),
+            "must be 1 to 255 visible ASCII characters",
         );
         tokens
     }
@@ -112,13 +117,18 @@ impl Tokens {
     }
 }
 
-fn is_audience(name: &str) -> bool {
-    (1..=MAX_NAME_BYTES).contains(&name.len()) && name.trim() == name && !name.chars().any(char::is_control)
+/// What a token can carry besides the issuer, and what its verifiers take: none twice.
+fn are_audiences(names: &[String]) -> bool {
+    let is_new = |(at, name): (usize, &String)| names.iter().take(at).all(|earlier| earlier != name);
+    (1..=MAX_AUDIENCES).contains(&names.len())
+        && names.iter().map(String::len).sum::<usize>() <= MAX_AUDIENCE_BYTES
+        && names.iter().all(|name| text::audience(name).is_ok())
+        && names.iter().enumerate().all(is_new)
 }
 
 /// Relying parties compare issuers byte by byte and append paths to them (RFC 8414 section 2).
 fn is_issuer(issuer: &str) -> bool {
-    if issuer.len() > MAX_NAME_BYTES || issuer.contains('#') {
+    if issuer.len() > MAX_ISSUER_BYTES || issuer.contains('#') {
         return false;
     }
     let Ok(uri) = issuer.parse::<http::Uri>() else { return false };

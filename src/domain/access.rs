@@ -60,6 +60,22 @@ pub struct Accepts {
     pub must_change: bool,
 }
 
+impl Accepts {
+    /// Whether a good token is good here.
+    ///
+    /// # Errors
+    /// [`Error::PasswordChangeRequired`], [`Error::AudienceMismatch`].
+    pub fn judge(self, token: &tokens::Presented, issuer: &str) -> Result<()> {
+        if token.kind == Kind::PasswordChange && !self.must_change {
+            return Err(Error::PasswordChangeRequired);
+        }
+        if !self.narrowed && !token.claims.has_audience(issuer) {
+            return Err(Error::AudienceMismatch);
+        }
+        Ok(())
+    }
+}
+
 /// Whom a good token speaks for.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -87,13 +103,8 @@ pub struct TenantScope {
 /// The reasons of `UNAUTHENTICATED`; for a token of a tenant also those of [`enter`].
 pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About, now: Timestamp) -> Result<Subject> {
     let token = tokens::read(app, token, ExpiryRule::Enforced, now)?;
-    if token.kind == Kind::PasswordChange && !accepts.must_change {
-        return Err(Error::PasswordChangeRequired);
-    }
+    accepts.judge(&token, &app.config.tokens.issuer)?;
     let narrowed = !token.claims.has_audience(&app.config.tokens.issuer);
-    if narrowed && !accepts.narrowed {
-        return Err(Error::AudienceMismatch);
-    }
     let sid = token.claims.sid.ok_or(Error::TokenInvalid)?;
     let found = app.store.read("session_facts", about, move |db, about| async move { facts::find(&db, sid, &about).await }).await?;
     let facts = found.ok_or(Error::SessionRevoked)?;
@@ -229,12 +240,6 @@ impl Subject {
     #[must_use]
     pub const fn powers(&self) -> &Powers {
         &self.powers
-    }
-
-    /// Whether the token was narrowed to other audiences than the issuer.
-    #[must_use]
-    pub const fn is_narrowed(&self) -> bool {
-        self.powers.narrowed
     }
 
     /// Which of the user's tenants a list may show: a narrowed token knows only its own.

@@ -9,7 +9,7 @@
 //!
 //! Wrong password, unknown identifier, disabled user, no password, reset required, and anything malformed or over-long: one path, one
 //! answer, one hash, one audit event. The tenant is looked at only after the password was right, so that nobody learns anything about a
-//! tenant without one.
+//! tenant without one. What is no tenant's name at all is a bad request like any other: it leaves no event.
 //!
 //! The session is opened on condition that nothing moved since the password was looked up: the user's state and epoch and the
 //! credential's version are compared again in the transaction that stores the session. A password change that ran meanwhile wins.
@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::{
     access::{self, Powers, TenantScope, TenantView, Visible},
     audit::{self, Actor, Event, Origin},
-    passwords::{Normalized, Stored, hasher::Verdict},
+    passwords::{self, hasher::Verdict},
     sessions::{self, Opening},
     tokens::{self, TokenSet, Wanted},
 };
@@ -36,7 +36,7 @@ use crate::{
         tenants::TenantKey,
         users::{self, User, UserState},
     },
-    values::{identifier::Identifier, secret::Password},
+    values::{identifier::Identifier, ids::UserId, secret::Password},
 };
 
 /// The most tenants that a login answers.
@@ -91,11 +91,15 @@ struct Verified {
 pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
     let verified = verify(app, &attempt).await?;
     let must_change = verified.credential.must_change;
-    let wanted = if must_change { Wanted::default() } else { attempt.wanted.clone() };
-    // A session that is good for changing the password only is bound to no tenant.
-    let tenant = if must_change { None } else { tenant_key(&attempt.tenant_id)? };
+    let user_id = verified.user.id;
+    let (wanted, tenant) = if must_change {
+        // Good for changing the password only: bound to no tenant, for no audience but the issuer. The cap is for what comes after.
+        (Wanted { audience: Vec::new(), ..attempt.wanted.clone() }, None)
+    } else {
+        (attempt.wanted.clone(), tenant_key(&attempt.tenant_id)?)
+    };
     let opening = Opening {
-        user_id: verified.user.id,
+        user_id,
         client_id: app.config.tokens.default_client_id.clone(),
         scope: wanted.scope.clone(),
         device: attempt.device.clone(),
@@ -103,16 +107,12 @@ pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
     };
     let (session, refresh) = sessions::prepare(app, opening, attempt.origin.time)?;
     let powers = Powers::capped(wanted.scope.clone());
-    let user_id = verified.user.id;
     let about = audit::About { object_id: Some(user_id.to_string()), session_id: Some(session.id), ..audit::About::default() };
     let event = audit::success(app, Event::LoginSucceeded, Actor::User(user_id), &attempt.origin, about);
     let input = (verified, session, tenant, powers.clone(), event);
     let (user, session, scope) = match app.store.write("open_session", input, |tx, input| async move { open(tx, input).await }).await {
         Ok(opened) => opened,
-        Err(error) => {
-            record_failure(app, &error, Actor::User(user_id), Some(user_id), &attempt.origin).await?;
-            return Err(error);
-        }
+        Err(error) => return Err(refused(app, error, user_id, &attempt.origin).await),
     };
     let (access_token, expires_in) = tokens::mint(app, &session, scope.as_ref(), &wanted, session.created_at)?;
     let refresh_token = refresh.and_then(|token| token.encode(&app.roots));
@@ -125,38 +125,38 @@ async fn verify(app: &App, attempt: &Attempt) -> Result<Verified> {
         Some(identifier) => app.store.read("find_login", identifier, |db, id| async move { users::find_login(&db, &id).await }).await?,
         None => None,
     };
-    let normalized = Normalized::new(&attempt.password);
-    // Whoever may not log in is verified against nothing; the hash is done all the same.
-    let candidate = found.as_ref().filter(|(user, _)| user.state == UserState::Active && normalized.is_some());
-    let credential = candidate.and_then(|(_, credential)| credential.as_ref()).filter(|credential| !credential.reset_required);
-    let stored = credential.and_then(Stored::read);
-    if let (Some(credential), None) = (credential, &stored) {
-        tracing::error!(scheme = credential.scheme, "a stored password cannot be read");
-    }
-    let verdict = app.hasher.verify(normalized.unwrap_or_else(Normalized::nobody), stored, attempt.deadline).await?;
-    let renewed = match verdict {
-        Verdict::Wrong => None,
-        Verdict::Right => Some(None),
-        Verdict::RightButOld(phc) => Some(Some(phc)),
-    };
-    if let (Some(renewed), Some((user, Some(credential)))) = (renewed, found.clone()) {
-        return Ok(Verified { user, credential, renewed });
-    }
-    let user_id = found.map(|(user, _)| user.id);
+    let user_id = found.as_ref().map(|(user, _)| user.id);
     let actor = user_id.map_or_else(|| audit::unknown_identifier(app, &attempt.identifier), Actor::User);
-    record_failure(app, &Error::InvalidCredentials, actor, user_id, &attempt.origin).await?;
-    Err(Error::InvalidCredentials)
+    let failure = failed(app, &Error::InvalidCredentials, actor, user_id, &attempt.origin);
+    // Whoever may not log in is verified against nothing; the hash is done all the same.
+    let candidate = found.as_ref().filter(|(user, _)| user.state == UserState::Active);
+    let credential = candidate.and_then(|(_, credential)| credential.as_ref());
+    let renewed = match passwords::verify(app, &attempt.password, credential, attempt.deadline, failure).await? {
+        Verdict::Wrong => return Err(Error::InvalidCredentials),
+        Verdict::Right => None,
+        Verdict::RightButOld(phc) => Some(phc),
+    };
+    match found {
+        Some((user, Some(credential))) => Ok(Verified { user, credential, renewed }),
+        _ => Err(Error::internal("a password was right for nobody")),
+    }
 }
 
-/// Stores the failed attempt, unless it was the database or a race that failed.
-async fn record_failure(app: &App, error: &Error, actor: Actor, user: Option<crate::values::ids::UserId>, origin: &Origin) -> Result<()> {
-    let refused = matches!(error, Error::InvalidCredentials | Error::NotAMember | Error::MembershipSuspended | Error::TenantSuspended);
-    if !refused {
-        return Ok(());
-    }
+/// The event of a failed attempt.
+fn failed(app: &App, error: &Error, actor: Actor, user: Option<UserId>, origin: &Origin) -> Row {
     let about = audit::About { object_id: user.map(|id| id.to_string()), ..audit::About::default() };
-    let event = audit::failure(app, Event::LoginFailed, error, actor, origin, about);
-    app.store.write("record_failed_login", event, |tx, event| async move { audit_events::insert(&tx, event).await }).await
+    audit::failure(app, Event::LoginFailed, error, actor, origin, about)
+}
+
+/// Stores that a right password opened nothing, unless it was the database or a race that failed; answers the reason.
+async fn refused(app: &App, error: Error, user: UserId, origin: &Origin) -> Error {
+    let is_refusal = matches!(error, Error::InvalidCredentials | Error::NotAMember | Error::MembershipSuspended | Error::TenantSuspended);
+    if !is_refusal {
+        return error;
+    }
+    let event = failed(app, &error, Actor::User(user), Some(user), origin);
+    let stored = app.store.write("record_failed_login", event, |tx, event| async move { audit_events::insert(&tx, event).await }).await;
+    stored.err().unwrap_or(error)
 }
 
 type OpeningInput = (Verified, Session, Option<TenantKey>, Powers, Row);
@@ -174,7 +174,7 @@ async fn open(tx: Tx, (verified, mut session, tenant, powers, mut event): Openin
     let scope = bind(&tx, &user, tenant.as_ref(), &powers, &mut session).await?;
     store::sessions::insert(&tx, session.clone()).await?;
     if let Some(phc) = &verified.renewed {
-        credentials::rehash(&tx, user.id, &verified.credential, super::passwords::ARGON2ID, phc).await?;
+        credentials::rehash(&tx, user.id, &verified.credential, passwords::ARGON2ID, phc).await?;
     }
     event.tenant_id = session.tenant_id;
     mark_superuser(&mut event, scope.as_ref());

@@ -12,16 +12,18 @@ use crate::{
         memberships::{self, Membership},
         roles::{self, Role},
         tenants::Tenant,
-        users::User,
+        users::{self, User, UserState},
     },
     values::{
-        ids::{MembershipId, TenantId, UserId},
+        ids::{MembershipId, RoleId, TenantId, UserId},
         time::Timestamp,
     },
 };
 
-/// The most roles of one member: their names must fit into a token.
+/// The most roles of one member.
 const MAX_ROLES: usize = 32;
+/// Their names together, in bytes of JSON: a token of the tenant says them all.
+const MAX_ROLE_BYTES: usize = 2 * 1024;
 
 #[derive(Clone)]
 struct Adding {
@@ -36,11 +38,14 @@ struct Adding {
 /// Makes a user a member with the roles of those names.
 ///
 /// # Errors
-/// [`Error::NotFound`] for a role that the tenant does not have, [`Error::Taken`] where the user is a member already,
-/// [`Error::SeatLimit`] where the tenant is full.
-pub async fn add(app: &App, tenant: &Tenant, user: &User, role_names: Vec<String>, actor: Actor) -> Result<MembershipId> {
+/// [`Error::InvalidField`] for too many roles; [`Error::NotFound`] for a user who is deleted and for a role that the tenant does not have,
+/// [`Error::Taken`] where the user is a member already, [`Error::SeatLimit`] where the tenant is full.
+pub async fn add(app: &App, tenant: &Tenant, user: &User, role_names: Vec<String>, actor: Actor) -> Result<(Membership, Vec<Role>)> {
     if role_names.len() > MAX_ROLES {
-        return Err(Error::field("role", format!("must be at most {MAX_ROLES}")));
+        return Err(Error::field("roles", format!("must be at most {MAX_ROLES}")));
+    }
+    if json!(role_names).to_string().len() > MAX_ROLE_BYTES {
+        return Err(Error::field("roles", format!("must have names of at most {MAX_ROLE_BYTES} bytes together")));
     }
     let id = MembershipId::generate(&app.entropy, &app.clock);
     let details = json!({ "user_id": user.id.to_string(), "roles": role_names });
@@ -52,24 +57,29 @@ pub async fn add(app: &App, tenant: &Tenant, user: &User, role_names: Vec<String
     app.store.write("add_member", input, |tx, input| async move { insert(tx, input).await }).await
 }
 
-async fn insert(tx: Tx, adding: Adding) -> Result<MembershipId> {
+async fn insert(tx: Tx, adding: Adding) -> Result<(Membership, Vec<Role>)> {
+    // Before the tenant, as logins and changes of password do: who takes two locks in one order never waits in a circle.
+    if users::find_locked(&tx, adding.user).await?.is_none_or(|user| user.state == UserState::Deleted) {
+        return Err(Error::NotFound("user"));
+    }
     // The tenant's row is the queue for its seats.
     let tenant = memberships::lock_tenant(&tx, adding.tenant).await?;
     let taken = memberships::count_seats(&tx, tenant.id).await?;
     if tenant.seat_limit.is_some_and(|limit| taken >= u64::try_from(limit).unwrap_or_default()) {
         return Err(Error::SeatLimit);
     }
-    let mut role_ids = Vec::new();
+    let mut held: Vec<Role> = Vec::new();
     for name in &adding.role_names {
         let role = roles::find_by_name(&tx, tenant.id, name).await?.ok_or(Error::NotFound("role"))?;
-        if !role_ids.contains(&role.id) {
-            role_ids.push(role.id);
+        if held.iter().all(|other| other.id != role.id) {
+            held.push(role);
         }
     }
-    let id = memberships::add(&tx, adding.id, tenant.id, adding.user, &role_ids, adding.now).await?;
+    let ids: Vec<RoleId> = held.iter().map(|role| role.id).collect();
+    let membership = memberships::add(&tx, adding.id, tenant.id, adding.user, &ids, adding.now).await?;
     // An earlier membership keeps its id.
-    audit_events::insert(&tx, Row { object_id: Some(id.to_string()), ..adding.event }).await?;
-    Ok(id)
+    audit_events::insert(&tx, Row { object_id: Some(membership.id.to_string()), ..adding.event }).await?;
+    Ok((membership, held))
 }
 
 /// Ends a membership.

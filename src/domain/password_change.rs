@@ -9,7 +9,7 @@ use super::{
     access::{Powers, Subject, TenantScope},
     audit::{self, Actor, Event, Origin},
     login,
-    passwords::{self, Normalized, Stored, hasher::Verdict},
+    passwords::{self, Normalized, hasher::Verdict},
     sessions::{self, Opening},
     tokens::{self, TokenSet, Wanted},
 };
@@ -112,12 +112,6 @@ pub async fn change(app: &App, subject: &Subject, change: Change) -> Result<(Tok
 async fn verify_current(app: &App, subject: &Subject, change: &Change) -> Result<Credential> {
     let user = subject.facts.user.id;
     let credential = app.store.read("find_credential", user, |db, user| async move { credentials::find(&db, user).await }).await?;
-    let normalized = Normalized::new(&change.current);
-    let stored = credential.as_ref().filter(|credential| normalized.is_some() && !credential.reset_required).and_then(Stored::read);
-    let verdict = app.hasher.verify(normalized.unwrap_or_else(Normalized::nobody), stored, change.deadline).await?;
-    if let (Verdict::Right | Verdict::RightButOld(_), Some(credential)) = (verdict, credential) {
-        return Ok(credential);
-    }
     let session = &subject.facts.session;
     let about = audit::About {
         object_id: Some(user.to_string()),
@@ -125,9 +119,11 @@ async fn verify_current(app: &App, subject: &Subject, change: &Change) -> Result
         session_id: Some(session.id),
         ..audit::About::default()
     };
-    let event = audit::failure(app, Event::PasswordChangeFailed, &Error::InvalidCredentials, Actor::User(user), &change.origin, about);
-    app.store.write("record_failed_change", event, |tx, event| async move { audit_events::insert(&tx, event).await }).await?;
-    Err(Error::InvalidCredentials)
+    let failure = audit::failure(app, Event::PasswordChangeFailed, &Error::InvalidCredentials, Actor::User(user), &change.origin, about);
+    match passwords::verify(app, &change.current, credential.as_ref(), change.deadline, failure).await? {
+        Verdict::Wrong => Err(Error::InvalidCredentials),
+        Verdict::Right | Verdict::RightButOld(_) => credential.ok_or_else(|| Error::internal("a password was right for nobody")),
+    }
 }
 
 async fn replace(tx: Tx, unit: Unit) -> Result<(Session, Option<TenantScope>)> {

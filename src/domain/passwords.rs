@@ -7,21 +7,30 @@
 //!   that cannot be read is a wrong password to the person and an error in the log.
 //!
 //! **One hash.** Every admitted attempt costs exactly one hash of the current parameters, whatever the reason it fails: an absent user,
-//! a disabled one and a wrong password cannot be told apart by time. [`hasher`] has the threads that do it.
+//! a disabled one and a wrong password cannot be told apart by time. (A stored hash of *other* parameters costs a second one, until its
+//! owner logs in and it is renewed.) [`hasher`] has the threads that do it; [`verify`] is the one way to them, and stores the event of a
+//! wrong attempt.
 //!
 //! **Sources**: RFC 9106; OWASP Password Storage Cheat Sheet (m=19456, t=2, p=1); ASVS 6.2.
 
+use std::{sync::Arc, time::Instant};
+
 use argon2::{Algorithm, Argon2, Params, Version};
+use hasher::Verdict;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
 use crate::{
+    app::App,
     config::{
         self,
         passwords::{MAX_ITERATIONS, MAX_MEMORY_KIB, MAX_PARALLELISM},
     },
     error::{Error, FieldViolation, Result},
-    store::credentials::Credential,
+    store::{
+        audit_events::{self, Row},
+        credentials::Credential,
+    },
     values::secret::Password,
 };
 
@@ -88,6 +97,35 @@ pub fn check_new(password: &Password, field: &str, min_length: usize) -> Result<
         return Err(reject(format!("must have at least {min_length} characters")));
     }
     Ok(normalized)
+}
+
+/// Whether a password is that of a credential; none is the credential of whoever may not log in, and costs the same. Where it is wrong,
+/// `failure` is stored.
+///
+/// Once the hash has begun both come to their end, whether or not the caller still waits: who guesses and hangs up leaves the same trace
+/// as who listens.
+///
+/// # Errors
+/// [`Error::Overloaded`], [`Error::Deadline`]; [`Error::Unavailable`] where `failure` cannot be stored.
+pub async fn verify(app: &App, password: &Password, credential: Option<&Credential>, deadline: Instant, failure: Row) -> Result<Verdict> {
+    let normalized = Normalized::new(password);
+    let credential = credential.filter(|credential| normalized.is_some() && !credential.reset_required);
+    let stored = credential.and_then(Stored::read);
+    if let (Some(credential), None) = (credential, &stored) {
+        tracing::error!(scheme = credential.scheme, "a stored password cannot be read");
+    }
+    let caller = Arc::new(());
+    let (hasher, store, waits) = (app.hasher.clone(), app.store.clone(), Arc::downgrade(&caller));
+    let attempt = async move {
+        let verdict = hasher.verify(normalized.unwrap_or_else(Normalized::nobody), stored, deadline, waits).await?;
+        if verdict == Verdict::Wrong {
+            store.write("record_wrong_password", failure, |tx, failure| async move { audit_events::insert(&tx, failure).await }).await?;
+        }
+        Ok(verdict)
+    };
+    #[expect(clippy::disallowed_methods, reason = "awaited here by whoever waits; else it ends by itself after one hash and one row")]
+    let task = tokio::spawn(attempt);
+    task.await.unwrap_or_else(|_| Err(Error::internal("verifying a password panicked")))
 }
 
 /// A stored argon2id hash, read and bounded.

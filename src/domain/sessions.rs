@@ -18,7 +18,7 @@
 use crate::{
     app::App,
     domain::{
-        access,
+        access::{self, Accepts},
         audit::{self, Actor, Event, Origin},
         tokens::{self, PASSWORD_CHANGE_LIFETIME, Presented, claims::ExpiryRule},
     },
@@ -102,9 +102,9 @@ pub enum Ending {
 /// # Errors
 /// [`Error::TokenInvalid`] for a token of the other kind, which would go on living unnoticed; [`Error::AudienceMismatch`] for a
 /// narrowed token: who holds one must not end the session that it was made from.
-pub async fn end(app: &App, ending: Ending, origin: Origin) -> Result<()> {
+pub async fn end(app: &App, ending: Ending, accepts: Accepts, origin: Origin) -> Result<()> {
     let now = origin.time;
-    let Some(named) = named(app, ending, now)? else { return Ok(()) };
+    let Some(named) = named(app, ending, accepts, now)? else { return Ok(()) };
     let id = named.session();
     let found = app.store.read("session_to_end", id, |db, id| async move { facts::find(&db, id, &About::Own).await }).await?;
     let is_its_own = |facts: &Facts| match &named {
@@ -144,16 +144,14 @@ impl Named {
     }
 }
 
-fn named(app: &App, ending: Ending, now: Timestamp) -> Result<Option<Named>> {
+fn named(app: &App, ending: Ending, accepts: Accepts, now: Timestamp) -> Result<Option<Named>> {
     match ending {
         Ending::AccessToken(token) => {
             if opaque::kind_of(&token).is_some() {
                 return Err(Error::TokenInvalid);
             }
             let Ok(presented) = tokens::read(app, &token, ExpiryRule::Ignored, now) else { return Ok(None) };
-            if !presented.claims.has_audience(&app.config.tokens.issuer) {
-                return Err(Error::AudienceMismatch);
-            }
+            accepts.judge(&presented, &app.config.tokens.issuer)?;
             Ok(presented.claims.sid.map(|sid| Named::Access(Box::new(presented), sid)))
         }
         Ending::RefreshToken(token) => {

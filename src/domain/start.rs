@@ -31,7 +31,7 @@ use crate::{
     error::Error,
     store::{
         self, Store, Target, instance,
-        schema::{Found, MigrationState},
+        schema::{self, Found, MigrationState},
         users,
     },
     values::{
@@ -44,9 +44,6 @@ use crate::{
 /// Why the service does not start. Each text says what to do.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// A value of the configuration that only shows here.
-    #[error("{0}")]
-    Configuration(String),
     /// The database file, or what lies there instead.
     #[error("{0}")]
     Database(String),
@@ -71,8 +68,9 @@ fn told(error: &Error) -> String {
 /// # Errors
 /// See [`StartError`].
 pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App, StartError> {
-    let Prepared { store, roots, .. } = prepare(&config, &clock, &entropy).await?;
-    let keys = keys::ensure(&store, &roots, &entropy, &clock).await?;
+    // Boxed, here and below: the driver's futures are large, and every caller would carry them along.
+    let Prepared { store, roots, .. } = Box::pin(prepare(&config, &clock, &entropy)).await?;
+    let keys = Box::pin(keys::ensure(&store, &roots, &entropy, &clock)).await?;
     let parameters = passwords::parameters(&config.passwords)?;
     let threads = config.passwords.hash_threads.unwrap_or_else(hash_threads);
     let hasher = passwords::hasher::Hasher::start(parameters, threads, config.passwords.queue, entropy.clone())?;
@@ -98,18 +96,37 @@ pub async fn migrate(config: &Config, clock: &Clock, entropy: &Entropy) -> Resul
 /// [`StartError::Database`] for what is no database, or is another program's.
 pub async fn schema(config: &Config) -> Result<Vec<MigrationState>, StartError> {
     let shown = match Target::parse(config.database.url.expose_secret())? {
-        Target::Sqlite(path) if !database_exists(&path)? => return Ok(store::schema::none_applied()),
+        Target::Sqlite(path) if !database_exists(&path)? => return Ok(schema::none_applied()),
         Target::Sqlite(path) => {
             check_database_file(&path)?;
             path.display().to_string()
         }
         Target::Postgres => "of database.url".to_owned(),
     };
-    let store = Box::pin(store::connect(&config.database, false)).await.map_err(|e| not_a_database(&shown, e))?;
-    refuse_foreign(&store).await?;
-    let states = store.migrations().await?;
-    store.close().await;
+    look(config, &shown).await
+}
+
+/// What this version's migrations are to the database, if it is ours or empty.
+async fn look(config: &Config, shown: &str) -> Result<Vec<MigrationState>, StartError> {
+    let (found, states) = Box::pin(schema::look(&config.database)).await.map_err(|e| not_a_database(shown, e))?;
+    if found == Found::Foreign {
+        let text = format!(
+            "the database {shown} holds tables that are not Doorward's: it is another program's database; give Doorward a database of its own"
+        );
+        return Err(StartError::Database(text));
+    }
     Ok(states)
+}
+
+/// Whether there is a database to open, or an SQLite file would have to be made.
+///
+/// # Errors
+/// [`StartError::Database`] where that cannot be seen.
+pub fn has_database(config: &Config) -> Result<bool, StartError> {
+    match Target::parse(config.database.url.expose_secret())? {
+        Target::Sqlite(path) => database_exists(&path),
+        Target::Postgres => Ok(true),
+    }
 }
 
 /// A database that is there, is ours, has its schema and belongs to these roots.
@@ -121,7 +138,6 @@ struct Prepared {
 }
 
 async fn prepare(config: &Config, clock: &Clock, entropy: &Entropy) -> Result<Prepared, StartError> {
-    // Boxed: the driver's futures are large, and every caller would carry them along.
     let prepared = match &Target::parse(config.database.url.expose_secret())? {
         Target::Sqlite(path) => Box::pin(open_sqlite(config, path, entropy)).await?,
         Target::Postgres => Box::pin(open_postgres(config)).await?,
@@ -144,6 +160,7 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
     let exists = database_exists(path)?;
     if exists {
         check_database_file(path)?;
+        look(config, &shown.to_string()).await?;
     } else if !config.database.migrate_on_start() {
         let hint = "database.migrate_on_start is off: run `doorward migrate up` first";
         return Err(StartError::Database(format!("there is no database {shown}, and {hint}")));
@@ -156,26 +173,37 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
         Some(roots) => roots,
         None => key_file(path, exists, entropy)?,
     };
-    let store = store::connect(&config.database, true).await.map_err(|e| not_a_database(&shown.to_string(), e))?;
-    let applied = check_schema(config, &store).await?;
+    if !exists {
+        make_database_file(path).map_err(|e| StartError::Database(format!("the database {shown} cannot be made: {e}")))?;
+    }
+    let store = store::connect(&config.database, false).await.map_err(|e| not_a_database(&shown.to_string(), e))?;
+    let applied = check_schema(config, &shown.to_string()).await?;
     Ok(Prepared { store, roots, applied })
+}
+
+/// For nobody else to read: it has hashes of passwords and addresses of people. SQLite gives the files beside it the same rights.
+fn make_database_file(path: &Path) -> std::io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome.map(drop),
+    }
 }
 
 async fn open_postgres(config: &Config) -> Result<Prepared, StartError> {
     let missing = "on PostgreSQL secrets.root must be set: make one with `doorward secret generate` and give the same to every replica";
     let roots = configured_roots(config)?.ok_or_else(|| StartError::RootSecret(missing.to_owned()))?;
     let store = store::connect(&config.database, false).await.map_err(|error| match error {
+        Error::Unavailable(cause) if cause.starts_with("the ") => StartError::Database(format!("{cause}: check database.url")),
         Error::Unavailable(cause) => StartError::Database(format!("the database does not answer ({cause}): check database.url")),
         other => StartError::Failed(other),
     })?;
-    let applied = check_schema(config, &store).await?;
+    let applied = check_schema(config, "of database.url").await?;
     Ok(Prepared { store, roots, applied })
 }
 
 /// Applies migrations where that is allowed, and answers which; otherwise the database must have every one that this version needs.
-async fn check_schema(config: &Config, store: &Store) -> Result<Vec<String>, StartError> {
-    refuse_foreign(store).await?;
-    let missing: Vec<String> = store.migrations().await?.into_iter().filter(|m| !m.applied).map(|m| m.name).collect();
+async fn check_schema(config: &Config, shown: &str) -> Result<Vec<String>, StartError> {
+    let missing: Vec<String> = look(config, shown).await?.into_iter().filter(|m| !m.applied).map(|m| m.name).collect();
     if missing.is_empty() {
         return Ok(missing);
     }
@@ -183,17 +211,9 @@ async fn check_schema(config: &Config, store: &Store) -> Result<Vec<String>, Sta
         let list = missing.join(", ");
         return Err(StartError::Database(format!("the database lacks migrations ({list}): run `doorward migrate up` first")));
     }
-    let applied = store::schema::migrate(&config.database).await?;
+    let applied = schema::migrate(&config.database).await?;
     tracing::info!(count = applied.len(), "the schema was brought up to date");
     Ok(applied)
-}
-
-async fn refuse_foreign(store: &Store) -> Result<(), StartError> {
-    let found = store.found().await.map_err(|e| not_a_database("of database.url", e))?;
-    if found == Found::Foreign {
-        return Err(StartError::Database("the database holds tables that are not Doorward's: give it a database of its own".to_owned()));
-    }
-    Ok(())
 }
 
 /// Binds the database to its root secret at the first start, and holds it to it ever after.
@@ -232,8 +252,8 @@ fn key_file(database: &Path, database_exists: bool, entropy: &Entropy) -> Result
     let shown = path.display();
     if !path.exists() {
         if database_exists && fs::metadata(database).is_ok_and(|file| file.len() > 0) {
-            let other = "if it is another program's database, name another file in database.url";
-            let text = format!("the database {} is there, but its key file {shown} is not: put it back; {other}", database.display());
+            let other = "if its root secret is kept elsewhere, give it in secrets.root";
+            let text = format!("the database {} is there, but its key file {shown} is not: put it back, or, {other}", database.display());
             return Err(StartError::RootSecret(text));
         }
         make_key_file(&path, entropy).map_err(|e| StartError::RootSecret(format!("the key file {shown} cannot be made: {e}")))?;

@@ -42,12 +42,12 @@ pub struct Answer {
 /// Judges a token.
 ///
 /// # Errors
-/// In this order: the reasons of [`access::authenticate`], [`Error::AudienceMismatch`], those of [`access::enter`],
-/// [`Error::InvalidField`] for requirements without a tenant, [`Error::SuperuserRequired`], [`Error::PermissionMissing`],
-/// [`Error::RoleMissing`].
-pub async fn validate(app: &App, token: &str, question: Question, now: Timestamp) -> Result<Answer> {
+/// In this order: the reasons of [`access::authenticate`] (for a token of a tenant also those of [`access::enter`]),
+/// [`Error::AudienceMismatch`], those of [`access::enter`] for the tenant of the question, [`Error::SuperuserRequired`],
+/// [`Error::InvalidField`] for requirements without a tenant, [`Error::PermissionMissing`], [`Error::RoleMissing`].
+pub async fn validate(app: &App, token: &str, accepts: Accepts, question: Question, now: Timestamp) -> Result<Answer> {
     let about = question.tenant.clone().map_or(About::Own, About::Tenant);
-    let subject = access::authenticate(app, token, Accepts { narrowed: true, must_change: false }, about, now).await?;
+    let subject = access::authenticate(app, token, accepts, about, now).await?;
     let audience = question.audience.as_deref().unwrap_or(&app.config.tokens.issuer);
     if !subject.token.claims.has_audience(audience) {
         return Err(Error::AudienceMismatch);

@@ -159,7 +159,7 @@ async fn get_me(_: &App, ctx: &Ctx, _: v1::GetMeRequest) -> Result<v1::GetMeResp
 
 async fn validate_session(app: &App, ctx: &Ctx, request: v1::ValidateSessionRequest) -> Result<v1::ValidateSessionResponse> {
     let token = ctx.token(&request.access_token)?.to_owned();
-    let answer = validate::validate(app, &token, question(request)?, ctx.now()).await?;
+    let answer = validate::validate(app, &token, ctx.accepts(), question(request)?, ctx.now()).await?;
     let subject = &answer.subject;
     Ok(v1::ValidateSessionResponse {
         principal: Some(convert::principal(subject)),
@@ -211,7 +211,7 @@ async fn log_out(app: &App, ctx: &Ctx, request: v1::LogoutRequest) -> Result<v1:
         Some(Credential::RefreshToken(_)) | None => sessions::Ending::AccessToken(ctx.token("")?.to_owned()),
     };
     let origin = ctx.origin(&crate::store::sessions::Device::default(), &app.config.tokens.default_client_id);
-    sessions::end(app, ending, origin).await?;
+    sessions::end(app, ending, ctx.accepts(), origin).await?;
     Ok(v1::LogoutResponse {})
 }
 

@@ -32,8 +32,8 @@ use super::status;
 use crate::{
     app::App,
     config::CallersMode,
-    ctx::{Ctx, RequestId},
-    domain::access::{self, Accepts, Subject},
+    ctx::{self, Bearer, Ctx, RequestId},
+    domain::access::{self, Subject},
     error::{Error, Result},
     methods::{self, Access, Method},
     store::facts::About,
@@ -46,6 +46,8 @@ const REQUEST_ID: &str = "x-request-id";
 const CALLER: &str = "doorward-caller";
 /// Where the deadline comes in (the gRPC over HTTP/2 protocol).
 const TIMEOUT: &str = "grpc-timeout";
+/// How long a refused call is read on.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// A login that is older does not count as recent.
 const RECENT: Duration = Duration::from_mins(10);
 
@@ -111,11 +113,12 @@ where
             let call = guarded(&app, method, inner, request, &request_id, deadline);
             tokio::time::timeout_at(deadline.into(), call).await.unwrap_or(Err(Error::Deadline))
         }
-        None if OPEN.contains(&path.as_str()) => open(&app, inner, request).await,
-        None => {
-            let refusal = refuse(&app, request, Error::MethodUnknown);
-            tokio::time::timeout(app.config.server.default_deadline, refusal).await.unwrap_or(Err(Error::MethodUnknown))
+        None if OPEN.contains(&path.as_str()) => {
+            // Until the answer begins; where that is a stream it may go on.
+            let call = open(&app, inner, request);
+            tokio::time::timeout(app.config.server.default_deadline, call).await.unwrap_or(Err(Error::Deadline))
         }
+        None => refuse(&app, request, Error::MethodUnknown).await,
     };
     let mut response = outcome.unwrap_or_else(|error| status::of(&error, &request_id).into_http());
     normalize(&mut response, &path, &request_id);
@@ -134,10 +137,10 @@ where
     S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
 {
     let is_health = request.uri().path().starts_with("/grpc.health.v1.");
-    match if is_health { Ok(()) } else { settle_caller(app, request.headers()) } {
-        Ok(()) => serve(inner, request).await,
-        Err(error) => refuse(app, request, error).await,
+    if !is_health {
+        settle_caller(app, request.headers())?;
     }
+    serve(inner, request).await
 }
 
 async fn guarded<S>(
@@ -162,11 +165,11 @@ where
 }
 
 /// What the headers say: the caller must be known where that is demanded, the token and, for the method's class, its subject.
-async fn settle(app: &App, method: &Method, headers: &HeaderMap, now: Timestamp) -> Result<(Option<String>, Option<Subject>)> {
+async fn settle(app: &App, method: &Method, headers: &HeaderMap, now: Timestamp) -> Result<(Bearer, Option<Subject>)> {
     settle_caller(app, headers)?;
     // A PUBLIC method's message carries the credentials; whatever stands in `authorization` is not for it.
-    let bearer = if method.policy.access == Access::Public { None } else { bearer(headers)? };
-    let subject = admit(app, method, bearer.as_deref(), now).await?;
+    let bearer = if method.policy.access == Access::Public { Bearer::Missing } else { bearer(headers) };
+    let subject = admit(app, method, &bearer, now).await?;
     Ok((bearer, subject))
 }
 
@@ -176,20 +179,25 @@ fn settle_caller(app: &App, headers: &HeaderMap) -> Result<()> {
     if is_refused { Err(Error::CallerUnauthenticated) } else { Ok(()) }
 }
 
-/// Refuses a call whose message nobody reads. It is read all the same, as far as a message may go: an answer before the end of the
-/// request makes HTTP/2 reset the stream, and a client with a few hundred resets loses its connection and every other call on it.
+/// Refuses a call whose message nobody reads. It is read all the same, as far as a message may go and for a moment: an answer before the
+/// end of the request makes HTTP/2 reset the stream, and a client with a few hundred resets loses its connection and every other call on
+/// it.
 async fn refuse<T>(app: &App, request: Request<Body>, error: Error) -> Result<T> {
     let mut body = pin!(request.into_body());
     let mut left = app.config.server.max_message_bytes;
-    while let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, tonic::codegen::Bytes::len)) else { break };
-        left = rest;
-    }
+    let read = async {
+        while let Some(Ok(frame)) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, tonic::codegen::Bytes::len)) else { break };
+            left = rest;
+        }
+    };
+    // Whoever streams keeps their side open until they are answered.
+    drop(tokio::time::timeout(REFUSAL_PATIENCE, read).await);
     Err(error)
 }
 
 /// What the method's class demands.
-async fn admit(app: &App, method: &Method, bearer: Option<&str>, now: Timestamp) -> Result<Option<Subject>> {
+async fn admit(app: &App, method: &Method, bearer: &Bearer, now: Timestamp) -> Result<Option<Subject>> {
     match method.policy.access {
         Access::Public | Access::Token => Ok(None),
         Access::Session | Access::Tenant => authenticate(app, method, bearer, now).await.map(Some),
@@ -203,10 +211,8 @@ async fn admit(app: &App, method: &Method, bearer: Option<&str>, now: Timestamp)
     }
 }
 
-async fn authenticate(app: &App, method: &Method, bearer: Option<&str>, now: Timestamp) -> Result<Subject> {
-    let token = bearer.ok_or(Error::TokenMissing)?;
-    let accepts = Accepts { narrowed: method.policy.accepts_narrowed, must_change: method.policy.accepts_must_change };
-    let subject = access::authenticate(app, token, accepts, About::Own, now).await?;
+async fn authenticate(app: &App, method: &Method, bearer: &Bearer, now: Timestamp) -> Result<Subject> {
+    let subject = access::authenticate(app, bearer.token()?, ctx::accepts(&method.policy), About::Own, now).await?;
     let login = subject.token.claims.auth_time;
     let is_recent = login.is_some_and(|login| now <= login.plus(RECENT));
     if method.policy.recent_auth && !is_recent {
@@ -215,17 +221,15 @@ async fn authenticate(app: &App, method: &Method, bearer: Option<&str>, now: Tim
     Ok(subject)
 }
 
-/// The token in `authorization`, RFC 6750 section 2.1. Only a call without the header has no token; a header that is not one `Bearer`
-/// token is a bad one, so that a backend with optional login never takes a broken client for an anonymous one.
-fn bearer(headers: &HeaderMap) -> Result<Option<String>> {
+/// The token in `authorization`, RFC 6750 section 2.1.
+fn bearer(headers: &HeaderMap) -> Bearer {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().map_err(|_| Error::TokenInvalid)?;
-    match text.split_once(' ') {
+    let Some(value) = values.next() else { return Bearer::Missing };
+    match value.to_str().ok().and_then(|text| text.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() && values.next().is_none() => {
-            Ok(Some(token.trim().to_owned()))
+            Bearer::Token(token.trim().to_owned())
         }
-        _ => Err(Error::TokenInvalid),
+        _ => Bearer::Malformed,
     }
 }
 

@@ -35,7 +35,7 @@ impl Target {
     /// [`Error::InvalidField`] for a URL that is neither, and for SQLite in memory: the service keeps several connections.
     pub fn parse(url: &str) -> Result<Self> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres);
+            return check_parameters(url).map(|()| Self::Postgres);
         }
         let options =
             SqliteConnectOptions::from_str(url).map_err(|_| Error::field("database.url", "must be a sqlite:// or postgres:// URL"))?;
@@ -45,6 +45,38 @@ impl Target {
         }
         Ok(Self::Sqlite(path))
     }
+}
+
+/// What may stand behind the `?` of a PostgreSQL URL. The driver passes over what it does not know, and a misspelt `sslmode` would be a
+/// connection without TLS.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+fn check_parameters(url: &str) -> Result<()> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let mut names = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or_default());
+    if names.all(|name| PARAMETERS.contains(&name) || name.starts_with("options[")) {
+        return Ok(());
+    }
+    Err(Error::field("database.url", "has a parameter behind its ? that PostgreSQL connections do not know"))
 }
 
 /// Opens the pools. An SQLite file is made only where `create` says so.
@@ -59,11 +91,11 @@ pub async fn connect(config: &config::Database, create: bool) -> Result<Store> {
             let writer = open(sqlite(config, 1, create)).await?;
             drop(first);
             let reader = open(sqlite(config, config.max_connections.max(1), false)).await?;
-            Ok(Store::new(config.clone(), Pools { writer, reader }))
+            Ok(Store::new(config.clone(), Pools::new(writer, reader)))
         }
         Target::Postgres => {
             let pool = open(postgres(config)).await?;
-            Ok(Store::new(config.clone(), Pools { writer: pool.clone(), reader: pool }))
+            Ok(Store::new(config.clone(), Pools::new(pool.clone(), pool)))
         }
     }
 }
@@ -79,7 +111,7 @@ pub(super) async fn anew(config: &config::Database) -> Result<Option<Pools>> {
     let mut options = postgres(config);
     options.connect_lazy(true);
     let pool = open(options).await?;
-    Ok(Some(Pools { writer: pool.clone(), reader: pool }))
+    Ok(Some(Pools::new(pool.clone(), pool)))
 }
 
 async fn open(options: ConnectOptions) -> Result<DatabaseConnection> {
@@ -127,6 +159,13 @@ fn postgres(config: &config::Database) -> ConnectOptions {
         ])
     });
     options
+}
+
+/// A pool of one connection that reads, and leaves a file as it is: WAL too is a change of the file.
+pub(super) async fn looking(config: &config::Database) -> Result<DatabaseConnection> {
+    let mut options = common(config, 1);
+    options.map_sqlx_sqlite_opts(|sqlite| sqlite.read_only(true).busy_timeout(BUSY_TIMEOUT));
+    open(options).await
 }
 
 /// A pool of one connection for work that belongs to one session of the database: the migration lock. No statement timeout.

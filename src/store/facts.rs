@@ -3,7 +3,7 @@
 //! in the other order.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, FromQueryResult, Iterable, QueryResult,
+    ColumnTrait, ConnectionTrait, Iterable, QueryResult,
     sea_query::{Alias, Condition, Expr, ExprTrait, IntoIden, Query, SelectStatement},
 };
 
@@ -17,7 +17,10 @@ use super::{
     tenants::TenantKey,
     users::User,
 };
-use crate::{error::Result, values::ids::SessionId};
+use crate::{
+    error::{Error, Result},
+    values::ids::SessionId,
+};
 
 /// What is known of a session at one moment.
 #[derive(Clone, Debug)]
@@ -56,21 +59,21 @@ pub async fn find(db: &impl Db, id: SessionId, about: &About) -> Result<Option<F
 }
 
 fn read(row: &QueryResult) -> Result<Facts> {
-    let db = |e: sea_orm::DbErr| errors::from_db(&e);
-    let session = session::Model::from_query_result(row, "s_").map_err(db)?;
-    let user = user::Model::from_query_result(row, "u_").map_err(db)?;
-    let tenant = tenant::Model::from_query_result_optional(row, "t_").map_err(db)?;
-    let membership = membership::Model::from_query_result_optional(row, "m_").map_err(db)?;
+    let gone = || Error::internal("a session without its user");
+    let session: session::Model = errors::joined(row, "s_", "id", "sessions")?.ok_or_else(gone)?;
+    let user: user::Model = errors::joined(row, "u_", "id", "users")?.ok_or_else(gone)?;
+    let tenant: Option<tenant::Model> = errors::joined(row, "t_", "id", "tenants")?;
+    let membership: Option<membership::Model> = errors::joined(row, "m_", "id", "memberships")?;
     Ok(Facts {
         session: Session::from(session),
         user: User::from(user),
-        instance_epoch: row.try_get("i_", "epoch").map_err(db)?,
+        instance_epoch: row.try_get("i_", "epoch").map_err(|e| errors::from_db(&e))?,
         standing: tenant.map(|tenant| Standing { tenant: tenant.into(), membership: membership.map(Into::into), roles: Vec::new() }),
     })
 }
 
 fn role(row: &QueryResult) -> Result<Option<Role>> {
-    role::Model::from_query_result_optional(row, "r_").map_err(|e| errors::from_db(&e))?.map(Role::try_from).transpose()
+    errors::joined::<role::Model>(row, "r_", "id", "roles")?.map(Role::try_from).transpose()
 }
 
 fn statement(id: SessionId, about: &About) -> SelectStatement {

@@ -135,7 +135,7 @@ pub async fn list_standings(
     limit: u64,
 ) -> Result<Vec<Standing>> {
     let mut query = entity::Entity::find()
-        .select_also(tenant::Entity)
+        .select_two_required(tenant::Entity)
         .join(JoinType::InnerJoin, entity::Entity::belongs_to(tenant::Entity).from(entity::Column::TenantId).to(tenant::Column::Id).into())
         .filter(entity::Column::UserId.eq(user.as_uuid()))
         .filter(entity::Column::State.is_in([MembershipState::Active.as_str(), MembershipState::Suspended.as_str()]))
@@ -149,7 +149,7 @@ pub async fn list_standings(
         query = query.filter(entity::Column::Id.gt(after.as_uuid()));
     }
     let rows = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
-    let pairs: Vec<(Membership, Tenant)> = rows.into_iter().filter_map(|(m, t)| Some((m.into(), t?.into()))).collect();
+    let pairs: Vec<(Membership, Tenant)> = rows.into_iter().map(|(m, t)| (m.into(), t.into())).collect();
     let ids: Vec<MembershipId> = pairs.iter().map(|(membership, _)| membership.id).collect();
     let mut roles = roles_of(db, &ids).await?;
     let standing = |(membership, tenant): (Membership, Tenant)| Standing {
@@ -171,7 +171,7 @@ pub async fn list_members(
     limit: u64,
 ) -> Result<Vec<(Membership, User, Vec<Role>)>> {
     let mut query = entity::Entity::find()
-        .select_also(user::Entity)
+        .select_two_required(user::Entity)
         .join(JoinType::InnerJoin, entity::Entity::belongs_to(user::Entity).from(entity::Column::UserId).to(user::Column::Id).into())
         .filter(entity::Column::TenantId.eq(tenant.as_uuid()))
         .filter(entity::Column::State.ne(MembershipState::Removed.as_str()))
@@ -181,7 +181,7 @@ pub async fn list_members(
         query = query.filter(entity::Column::Id.gt(after.as_uuid()));
     }
     let rows = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
-    let pairs: Vec<(Membership, User)> = rows.into_iter().filter_map(|(m, u)| Some((m.into(), u?.into()))).collect();
+    let pairs: Vec<(Membership, User)> = rows.into_iter().map(|(m, u)| (m.into(), u.into())).collect();
     let ids: Vec<MembershipId> = pairs.iter().map(|(membership, _)| membership.id).collect();
     let mut roles = roles_of(db, &ids).await?;
     Ok(pairs
@@ -200,7 +200,7 @@ async fn roles_of(db: &impl Db, memberships: &[MembershipId]) -> Result<HashMap<
         return Ok(held);
     }
     let query = membership_role::Entity::find()
-        .select_also(role::Entity)
+        .select_two_required(role::Entity)
         .join(
             JoinType::InnerJoin,
             membership_role::Entity::belongs_to(role::Entity).from(membership_role::Column::RoleId).to(role::Column::Id).into(),
@@ -208,11 +208,8 @@ async fn roles_of(db: &impl Db, memberships: &[MembershipId]) -> Result<HashMap<
         .filter(membership_role::Column::MembershipId.is_in(memberships.iter().map(MembershipId::as_uuid)))
         .order_by_desc(role::Column::Level)
         .order_by_asc(role::Column::Name);
-    let rows: Vec<(membership_role::Model, Option<role::Model>)> = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
-    for (link, role) in rows {
-        if let Some(role) = role {
-            held.entry(MembershipId::from_uuid(link.membership_id)).or_default().push(role.try_into()?);
-        }
+    for (link, role) in query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))? {
+        held.entry(MembershipId::from_uuid(link.membership_id)).or_default().push(role.try_into()?);
     }
     Ok(held)
 }
@@ -242,29 +239,26 @@ pub async fn lock_tenant(tx: &Tx, id: TenantId) -> Result<Tenant> {
 ///
 /// # Errors
 /// [`Error::Taken`] where the user is a member already.
-pub async fn add(tx: &Tx, id: MembershipId, tenant: TenantId, user: UserId, roles: &[RoleId], now: Timestamp) -> Result<MembershipId> {
+pub async fn add(tx: &Tx, id: MembershipId, tenant: TenantId, user: UserId, roles: &[RoleId], now: Timestamp) -> Result<Membership> {
     let earlier = entity::Entity::find()
         .filter(entity::Column::TenantId.eq(tenant.as_uuid()))
         .filter(entity::Column::UserId.eq(user.as_uuid()))
         .one(&tx.executor())
         .await
         .map_err(|e| errors::from_db(&e))?;
-    let id = match earlier {
-        None => {
-            insert(tx, id, tenant, user, now).await?;
-            id
-        }
-        Some(row) if row.state == MembershipState::Removed.as_str() => {
-            move_state(tx, row.id, &[MembershipState::Removed], MembershipState::Active).await?;
-            MembershipId::from_uuid(row.id)
+    let membership = match earlier.map(Membership::from) {
+        None => insert(tx, id, tenant, user, now).await?,
+        Some(known) if known.state == MembershipState::Removed => {
+            move_state(tx, known.id.as_uuid(), &[MembershipState::Removed], MembershipState::Active).await?;
+            Membership { state: MembershipState::Active, epoch: known.epoch + 1, ..known }
         }
         Some(_) => return Err(Error::Taken(Taken::Member)),
     };
-    link_roles(tx, tenant, id, roles).await?;
-    Ok(id)
+    link_roles(tx, tenant, membership.id, roles).await?;
+    Ok(membership)
 }
 
-async fn insert(tx: &Tx, id: MembershipId, tenant: TenantId, user: UserId, now: Timestamp) -> Result<()> {
+async fn insert(tx: &Tx, id: MembershipId, tenant: TenantId, user: UserId, now: Timestamp) -> Result<Membership> {
     let row = entity::ActiveModel {
         id: Set(id.as_uuid()),
         tenant_id: Set(tenant.as_uuid()),
@@ -276,7 +270,7 @@ async fn insert(tx: &Tx, id: MembershipId, tenant: TenantId, user: UserId, now: 
         created_at: Set(now.as_unix()),
     };
     let taken = [("memberships.user_id", Taken::Member), ("memberships.tenant_id_user_id", Taken::Member)];
-    row.insert(&tx.executor()).await.map(drop).map_err(|e| errors::taken(&e, &taken))
+    row.insert(&tx.executor()).await.map(Membership::from).map_err(|e| errors::taken(&e, &taken))
 }
 
 async fn link_roles(tx: &Tx, tenant: TenantId, membership: MembershipId, roles: &[RoleId]) -> Result<()> {

@@ -37,7 +37,7 @@ impl TryFrom<entity::Model> for Role {
     type Error = crate::error::Error;
 
     fn try_from(row: entity::Model) -> Result<Self> {
-        let bad = || errors::bad_row("roles", "permissions", row.id);
+        let bad = || errors::bad_row("roles", row.id);
         let texts: Vec<String> = serde_json::from_value(row.permissions.clone()).map_err(|_| bad())?;
         Ok(Self {
             permissions: PermissionSet::parse(&texts).map_err(|_| bad())?,

@@ -13,7 +13,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
 use secrecy::ExposeSecret;
 
-use super::{Store, connect, errors};
+use super::{connect, errors};
 use crate::{
     config,
     error::{Error, Result},
@@ -42,22 +42,16 @@ pub enum Found {
     Foreign,
 }
 
-impl Store {
-    /// What kind of database this is.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] where it does not answer or is no database.
-    pub async fn found(&self) -> Result<Found> {
-        found(&self.reader()).await
-    }
-
-    /// Every migration that this version knows, oldest first.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] where the database does not answer.
-    pub async fn migrations(&self) -> Result<Vec<MigrationState>> {
-        states(&self.reader()).await
-    }
+/// What a database is, and how every migration that this version knows, oldest first, stands to it. By a connection of its own that
+/// changes nothing: it may be another program's.
+///
+/// # Errors
+/// [`Error::Unavailable`] where it does not answer or is no database.
+pub async fn look(config: &config::Database) -> Result<(Found, Vec<MigrationState>)> {
+    let db = connect::looking(config).await?;
+    let seen = async { Ok((found(&db).await?, states(&db).await?)) }.await;
+    drop(db.close_by_ref().await);
+    seen
 }
 
 /// Every migration that this version knows, as they stand to a database that does not exist yet.

@@ -3,7 +3,7 @@
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, ExprTrait, JoinType, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, JoinType, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, Value},
 };
 
@@ -159,10 +159,13 @@ pub async fn find_by_identifier(db: &impl Db, identifier: &Identifier) -> Result
 /// [`crate::error::Error::Unavailable`] where the database is away.
 pub async fn find_login(db: &impl Db, identifier: &Identifier) -> Result<Option<(User, Option<Credential>)>> {
     let link = entity::Entity::belongs_to(password_credential::Entity).from(entity::Column::Id).to(password_credential::Column::UserId);
-    let query =
+    let mut query =
         entity::Entity::find().select_also(password_credential::Entity).join(JoinType::LeftJoin, link.into()).filter(named(identifier));
-    let row = query.one(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
-    Ok(row.map(|(user, credential)| (user.into(), credential.map(Into::into))))
+    let row = db.executor().query_one(&*QuerySelect::query(&mut query)).await.map_err(|e| errors::from_db(&e))?;
+    let Some(row) = row else { return Ok(None) };
+    let Some(user) = errors::joined::<entity::Model>(&row, "A_", "id", "users")? else { return Ok(None) };
+    let credential = errors::joined::<password_credential::Model>(&row, "B_", "user_id", "password_credentials")?;
+    Ok(Some((user.into(), credential.map(Into::into))))
 }
 
 fn named(identifier: &Identifier) -> Expr {

@@ -58,17 +58,13 @@ pub enum RootError {
     /// The list is empty.
     #[error("no root secret is given")]
     Missing,
-    /// An entry is not base64url without padding (RFC 4648, section 5).
-    #[error("root secret {index} is not unpadded base64url")]
-    Encoding {
+    /// An entry is not fit to be a root.
+    #[error("root secret {index} {flaw}")]
+    Unfit {
         /// Which entry.
         index: usize,
-    },
-    /// An entry has fewer than [`ROOT_BYTES`] bytes.
-    #[error("root secret {index} has fewer than {ROOT_BYTES} bytes")]
-    Short {
-        /// Which entry.
-        index: usize,
+        /// Why.
+        flaw: RootFlaw,
     },
     /// An entry has the key id of an earlier one: it is the same root, or the one case in four thousand million in which two
     /// cannot be told apart; then make another.
@@ -83,6 +79,36 @@ pub enum RootError {
         /// Which entry.
         index: usize,
     },
+}
+
+/// Why a text is not fit to be a root secret: the rest of a sentence that starts with its place. Holds no part of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RootFlaw {
+    /// Something but unpadded base64url (RFC 4648, section 5).
+    #[error("is not base64url without padding (A-Z a-z 0-9 - _); `doorward secret generate` makes one")]
+    Encoding,
+    /// Fewer than [`ROOT_BYTES`] bytes.
+    #[error("is shorter than {ROOT_BYTES} bytes; `doorward secret generate` makes one")]
+    Short,
+    /// Nobody's random bytes are all the same.
+    #[error("is one byte repeated, not random; `doorward secret generate` makes one")]
+    Uniform,
+}
+
+/// The bytes of a root secret, if the text is fit to be one. Whatever refuses one stands here: configuration, key file and start all come
+/// through.
+///
+/// # Errors
+/// See [`RootFlaw`].
+pub fn read_root(text: &str) -> Result<Zeroizing<Vec<u8>>, RootFlaw> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| RootFlaw::Encoding)?;
+    if bytes.len() < ROOT_BYTES {
+        return Err(RootFlaw::Short);
+    }
+    if bytes.windows(2).all(|pair| pair.first() == pair.last()) {
+        return Err(RootFlaw::Uniform);
+    }
+    Ok(bytes)
 }
 
 /// Why sealed bytes stay closed. Nobody outside sees it: an operator does, in the log.
@@ -221,17 +247,14 @@ impl fmt::Debug for RootSecrets {
 }
 
 impl RootSecrets {
-    /// Reads the list of `secrets.root`: unpadded base64url of at least [`ROOT_BYTES`] bytes each.
+    /// Reads the list of `secrets.root`.
     ///
     /// # Errors
     /// The first entry that cannot be used, or that there is none.
     pub fn parse<S: AsRef<str>>(roots: &[S]) -> Result<Self, RootError> {
         let mut parsed: Vec<Root> = Vec::with_capacity(roots.len());
         for (index, text) in roots.iter().enumerate() {
-            let secret = URL_SAFE_NO_PAD.decode(text.as_ref()).map(Zeroizing::new).map_err(|_| RootError::Encoding { index })?;
-            if secret.len() < ROOT_BYTES {
-                return Err(RootError::Short { index });
-            }
+            let secret = read_root(text.as_ref()).map_err(|flaw| RootError::Unfit { index, flaw })?;
             let root = Root::derive(&secret).ok_or(RootError::Derivation { index })?;
             if parsed.iter().any(|earlier| earlier.key_id == root.key_id) {
                 return Err(RootError::Repeated { index });

@@ -126,6 +126,11 @@ on_both! {
         let beside_garbage = client.validate_session(bearer(ask(&of_ann), "garbage")).await.unwrap().into_inner();
         assert_eq!(user_of(beside_garbage).id, ann.id.to_string());
 
+        // What a proxy or the backend itself put there is nobody's business then.
+        let mut basic = Request::new(ask(&of_ann));
+        basic.metadata_mut().insert("authorization", "Basic YW5uOnNlY3JldA==".parse().unwrap());
+        assert_eq!(user_of(client.validate_session(basic).await.unwrap().into_inner()).id, ann.id.to_string());
+
         // A bad one in the message is not made good by a good one in the header.
         assert_eq!(refused(client.validate_session(bearer(ask("garbage"), &of_bob)).await), "TOKEN_INVALID");
         assert_eq!(refused(client.validate_session(bearer(ask(" "), &of_bob)).await), "TOKEN_INVALID");

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     bad_input,
     harness::*,
+    life::eventually,
     lock::Lock,
     on_both,
     recipes::Caller,
@@ -320,6 +321,39 @@ on_both! {
 
         assert_eq!(bad_input::rows(&world).await, before);
         world.refresh(&tokens.refresh_token).await.unwrap();
+    }
+
+    async fn a_guess_whose_caller_hangs_up_while_it_is_hashed_is_one_row(world: World) {
+        // A hash of these takes long enough to hang up in the middle.
+        let slow = |config: &mut doorward::config::Config| {
+            config.passwords.memory_kib = 64 * 1024;
+            config.passwords.iterations = 4;
+        };
+        let world = world.restart_with(slow).await;
+        world.person("ann@example.com").await;
+        let tokens = world.login("ann@example.com").await;
+        for (event, number) in [("login.failed", 0), ("login.failed", 1), ("password.change_failed", 2)] {
+            let rows = world.count_events(event).await;
+            let mut hung_up = false;
+            for patience in [20, 40, 80, 160, 320] {
+                let hashes = world.app().hasher.hashes();
+                let guess = async {
+                    match number {
+                        0 => world.try_login("ann@example.com", WRONG, "").await.map(drop),
+                        1 => world.try_login("nobody@example.com", WRONG, "").await.map(drop),
+                        _ => world.change_password(&tokens.access_token, WRONG, NEW).await.map(drop),
+                    }
+                };
+                hung_up = tokio::time::timeout(Duration::from_millis(patience), guess).await.is_err();
+                // Where the hash had not begun it never will, and the client was more patient the next time.
+                let begun = async { while world.app().hasher.hashes() == hashes { tokio::task::yield_now().await } };
+                if hung_up && tokio::time::timeout(Duration::from_secs(3), begun).await.is_ok() {
+                    break;
+                }
+            }
+            assert!(hung_up, "the answer of guess {number} came all the same");
+            eventually("the event", async || world.count_events(event).await == rows + 1).await;
+        }
     }
 
     async fn a_fact_whose_answer_nobody_hears_is_one_row(world: World) {

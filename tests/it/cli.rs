@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorward::{config::Config, values::secret::RootSecrets};
+use doorward::{cli::desk::NEW_DATABASE, config::Config, values::secret::RootSecrets};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -27,8 +27,10 @@ struct Place {
 }
 
 impl Place {
+    /// On free ports: a server of the developer's may hold the usual ones.
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), settings: Vec::new() }
+        let place = Self { folder: TempDir::new().unwrap(), settings: Vec::new() };
+        place.set("server.grpc_addr", "127.0.0.1:0").set("server.ops_addr", "127.0.0.1:0")
     }
 
     /// Sets `section.key` for every further run.
@@ -117,8 +119,10 @@ impl Ran {
 
     #[track_caller]
     fn done(self) -> Self {
-        assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
-        self
+        // The first command of a place makes its database, and says so.
+        let err = self.err.replace(&format!("doorward: {NEW_DATABASE}\n"), "");
+        assert_eq!((self.code, err.as_str()), (0, ""), "{self:?}");
+        Self { err, ..self }
     }
 
     /// Refused with a sentence that holds each of `parts`, and nothing printed as a result.
@@ -481,7 +485,7 @@ fn migrations_are_listed_and_applied_where_start_may_not() {
 fn foreign_files_are_refused_by_every_command_and_left_as_they_are() {
     let place = Place::new();
     place.sql_write("doorward.db", "CREATE TABLE songs (title TEXT)");
-    // Without its key beside it no database is touched; with one, its tables are looked at.
+    let before = fs::read(place.file("doorward.db")).unwrap();
     for words in [&["serve"][..], &["user", "list"], &["migrate", "up"]] {
         place.run(words).refused(&["another program's database"]);
     }
@@ -490,7 +494,9 @@ fn foreign_files_are_refused_by_every_command_and_left_as_they_are() {
     for words in [&["serve"][..], &["user", "list"], &["migrate", "up"], &["migrate", "status"]] {
         place.run(words).refused(&["tables that are not Doorward's"]);
     }
-    assert_eq!(place.sql("SELECT name FROM sqlite_master WHERE type = 'table'"), ["songs"]);
+    assert_eq!(fs::read(place.file("doorward.db")).unwrap(), before, "not one byte of it, not even its journal mode");
+    let names: Vec<_> = fs::read_dir(place.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["doorward.db"], "nothing is made beside it");
 
     let place = Place::new();
     fs::write(place.file("doorward.db"), "dear diary, …").unwrap();

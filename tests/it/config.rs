@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use doorward::config::{self, CallersMode, Config, LogFormat, Problems};
+use doorward::values::secret;
 use secrecy::ExposeSecret;
 
 /// 32 different bytes.
@@ -171,12 +172,32 @@ fn variables_of_others_are_passed_over() {
     let kubernetes = [
         ("DOORWARD_SERVICE_HOST", "10.0.0.1"),
         ("DOORWARD_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
-        ("doorward__server__grpc_addr", "x"),
+        ("DOORWARD_VECTORS_DIR", "x"),
         ("MY_DOORWARD__SERVER__GRPC_ADDR", "x"),
         ("SERVER__GRPC_ADDR", "x"),
     ];
     let config = Config::load(None, kubernetes.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
     assert_eq!(config.server, Config::default().server);
+}
+
+#[test]
+fn audiences_are_as_many_as_a_token_takes() {
+    let many = |count: usize| (0..count).map(|n| format!("a{n}")).collect::<Vec<_>>().join(",");
+    assert_eq!(from_env(&[("TOKENS__AUDIENCE", &many(15))]).unwrap().tokens.audience.len(), 15);
+    let long = [1, 2, 3, 4, 5].map(|n| format!("{n}{}", "a".repeat(230))).join(",");
+    for bad in [many(16).as_str(), "a,b,a", &long, "a b"] {
+        assert_one_problem(&[("TOKENS__AUDIENCE", bad)], "tokens.audience", "different names");
+    }
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_setting_is_no_default() {
+    let near = ["DOORWARD_DATABASE_URL", "doorward__database__url", "DOORWARD_DATABASE__URL", "DOORWARDDATABASEURL"];
+    for name in near {
+        let problems = Config::load(None, [(name.to_owned(), "sqlite://other.db".to_owned())]).unwrap_err().0;
+        assert_eq!((problems.len(), problems[0].key.as_str()), (1, name));
+        assert!(problems[0].message.contains("DOORWARD__DATABASE__URL"), "{problems:?}");
+    }
 }
 
 #[test]
@@ -279,7 +300,7 @@ fn secrets_come_from_files_too() {
 
 #[test]
 fn weak_root_secrets_are_refused() {
-    assert_eq!(config::secrets::check_root(ROOT).unwrap().len(), 32);
+    assert_eq!(secret::read_root(ROOT).unwrap().len(), 32);
     let bad = [
         ("31 bytes", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg"),
         ("padded", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
@@ -291,7 +312,7 @@ fn weak_root_secrets_are_refused() {
         ("space", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh 8"),
     ];
     for (what, text) in bad {
-        let message = config::secrets::check_root(text).expect_err(what);
+        let message = secret::read_root(text).expect_err(what).to_string();
         assert!(message.contains("doorward secret generate"), "{what}: {message}");
         assert_eq!(keys_of(from_env(&[("SECRETS__ROOT", text)])), ["secrets.root"], "{what}");
     }

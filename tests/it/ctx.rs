@@ -9,7 +9,7 @@ use crate::{
     probe::{Ask, grant},
 };
 use doorward::{
-    ctx::{Ctx, RequestId},
+    ctx::{Bearer, Ctx, RequestId},
     domain::{
         access::{self, Accepts, Subject, TenantScope},
         users,
@@ -33,7 +33,7 @@ async fn subject(world: &World, token: &str) -> Subject {
 fn call(world: &World, permission: &'static str, subject: Option<Subject>) -> Ctx {
     let app = world.app();
     let id = RequestId::take(None, &app.entropy, &app.clock);
-    Ctx::new(method(permission), id, app.clock.now(), Instant::now() + Duration::from_mins(1), None, subject)
+    Ctx::new(method(permission), id, app.clock.now(), Instant::now() + Duration::from_mins(1), Bearer::Missing, subject)
 }
 
 /// A whole call of a method that demands `sales:write`.

@@ -11,6 +11,7 @@ use doorward::{
         users::{self, NewUserRequest},
     },
     pb::v1,
+    store::schema,
     values::{
         entropy::Entropy,
         opaque::RefreshToken,
@@ -148,7 +149,7 @@ on_new! {
     async fn an_empty_database_is_made_whole(ground: Ground) {
         let app = ground.open().await.unwrap();
 
-        let migrations = app.store.migrations().await.unwrap();
+        let migrations = schema::look(&app.config.database).await.unwrap().1;
         assert!(!migrations.is_empty() && migrations.iter().all(|migration| migration.applied));
         let sql = ground.sql().await;
         assert_eq!(sql.count("SELECT count(*) AS n FROM instance WHERE root_check IS NOT NULL AND epoch = 0 AND NOT bootstrapped").await, 1);
@@ -189,7 +190,7 @@ on_new! {
             for table in ["instance", "signing_keys"] {
                 assert_eq!(sql.count(&format!("SELECT count(*) AS n FROM {table}")).await, 1, "{table} of round {round}");
             }
-            let known = i64::try_from(replicas[0].app.store.migrations().await.unwrap().len()).unwrap();
+            let known = i64::try_from(schema::look(&replicas[0].app.config.database).await.unwrap().1.len()).unwrap();
             assert_eq!(sql.count("SELECT count(*) AS n FROM seaql_migrations").await, known);
             let check = replicas[0].app.roots.first().check();
             assert!(replicas.iter().all(|replica| replica.app.roots.first().check() == check), "one key file");
@@ -215,7 +216,7 @@ on_new! {
 
         let app = ground.open().await.unwrap();
 
-        assert!(app.store.migrations().await.unwrap().iter().all(|migration| migration.applied));
+        assert!(schema::look(&app.config.database).await.unwrap().1.iter().all(|migration| migration.applied));
         person(&app, "ann@example.com").await;
         assert_eq!(sql.count("SELECT count(*) AS n FROM audit_events").await, 1);
     }
@@ -311,8 +312,10 @@ fn the_key_file_is_for_its_owner_alone_and_made_with_the_database() {
     run(Backend::Sqlite, |ground| async move {
         ground.open_and_close().await;
 
-        let mode = fs::metadata(ground.file(".key")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        for suffix in ["", ".key"] {
+            let mode = fs::metadata(ground.file(suffix)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "doorward.db{suffix}");
+        }
         let text = fs::read_to_string(ground.file(".key")).unwrap();
         let roots = RootSecrets::parse(&[text.trim_end()]).unwrap();
         let stored = format!("instance {} 0 {START}", roots.first().check());

@@ -204,7 +204,7 @@ on_new! {
 
     async fn a_root_that_is_too_short_or_no_base64url(ground: Ground) {
         let mut ground = ground;
-        for (root, why) in [("c2hvcnQ", "fewer than 32 bytes"), ("not base64url!", "is not unpadded base64url")] {
+        for (root, why) in [("c2hvcnQ", "is shorter than 32 bytes"), ("not base64url!", "is not base64url")] {
             ground.config.secrets.root = vec![generate_root().into(), root.into()];
             let refusal = ground.refusal().await;
             assert!(refusal.contains("secrets.root: root secret 1") && refusal.contains(why), "{refusal}");

@@ -121,6 +121,24 @@ on_both! {
         assert_eq!(count_tenants(&world).await, 0);
     }
 
+    async fn a_row_that_cannot_be_read_is_a_defect_and_not_an_absence(world: World) {
+        let ann = world.person("ann@example.com").await;
+        let acme = world.tenant("acme").await;
+        world.member(&acme, &ann, &["owner"]).await;
+        let token = world.login_to("ann@example.com", &acme).await.access_token;
+        let sql = world.sql().await;
+        for (table, broken, mended) in [("tenants", "attributes", "'{}'"), ("roles", "permissions", "'[]'"), ("users", "attributes", "'{}'")] {
+            // What no version of this service writes.
+            let nonsense = if world.backend == Backend::Sqlite { "'{nonsense'" } else { "'7'" };
+            sql.execute(&format!("UPDATE {table} SET {broken} = {nonsense}")).await;
+            let is_readable = world.backend == Backend::Postgres && table != "roles";
+            let answer = world.validate(&token).await;
+            assert_eq!(answer.map_or_else(|status| reason(&status), |_| "OK".to_owned()), if is_readable { "OK" } else { "INTERNAL" }, "{table}");
+            sql.execute(&format!("UPDATE {table} SET {broken} = {mended}")).await;
+        }
+        world.validate(&token).await.unwrap();
+    }
+
     async fn a_panic_is_internal_and_leaves_no_trace(world: World) {
         let store = world.restart_with(|config| config.database.max_connections = 1).await;
         let (world, store) = (&store, &store.app().store);

@@ -53,6 +53,33 @@ on_both! {
         assert_eq!(jti.get_version_num(), 7);
     }
 
+    async fn permissions_are_left_out_before_a_token_is_too_long(world: World) {
+        let world = world.restart_with(|config| config.tokens.audience = (0..4).map(|n| format!("{n}{}", "a".repeat(254))).collect()).await;
+        let ann = world.person("ann@example.com").await;
+        let acme = world.tenant("acme").await;
+        let permissions: Vec<String> = (0..64).map(|n| format!("resource-{n:02}:{}", "w".repeat(20))).collect();
+        let mut names: Vec<String> = (0..10).map(|n| format!("{n}{}", "\u{5f79}".repeat(63))).collect();
+        names.push("all".to_owned());
+        for name in &names {
+            let held: Vec<&str> = if name == "all" { permissions.iter().map(String::as_str).collect() } else { Vec::new() };
+            world.role(&acme, name, &held).await;
+        }
+        world.member(&acme, &ann, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let login = world.try_login("ann@example.com", PASSWORD, &acme.id.to_string()).await.unwrap();
+        let claims = payload(access(&login));
+        assert_eq!((claims["roles"].as_array().unwrap().len(), claims.get("permissions")), (11, None));
+        let answer = world.validate(access(&login)).await.unwrap();
+        assert_eq!(answer.tenant.unwrap().permissions.len(), 64, "they count all the same");
+    }
+
+    async fn a_clock_that_goes_back_makes_no_token_that_is_good_nowhere(world: World) {
+        world.person("ann@example.com").await;
+        let first = world.login("ann@example.com").await;
+        world.clock.set(doorward::values::time::Timestamp::from_unix(START - 60));
+        let second = world.refresh(&first.refresh_token).await.unwrap();
+        world.validate(&second.access_token).await.unwrap();
+    }
+
     async fn the_claims_of_a_person_in_a_tenant(world: World) {
         let ann = world.person("ann@example.com").await;
         let acme = world.tenant("acme").await;

@@ -12,7 +12,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -59,11 +59,12 @@ struct Job {
     password: Normalized,
     work: Work,
     deadline: Instant,
+    caller: Weak<()>,
     answer: oneshot::Sender<Result<Done>>,
 }
 
-/// The threads and their queue. Dropping it ends the threads after the job at hand.
-#[derive(Debug)]
+/// The threads and their queue. Clones are the same ones; dropping the last ends the threads after the job at hand.
+#[derive(Clone, Debug)]
 pub struct Hasher {
     queue: mpsc::SyncSender<Job>,
     shared: Arc<Shared>,
@@ -110,10 +111,12 @@ impl Hasher {
     /// Whether `password` is the stored one. Costs one hash of the current parameters in every case: for `None` (no such user, no
     /// password, unreadable) too.
     ///
+    /// `caller` is whoever waits: a job is not started once they are gone, and comes to its end where it has been.
+    ///
     /// # Errors
     /// [`Error::Overloaded`] where the turn would come too late, [`Error::Deadline`] where it did.
-    pub async fn verify(&self, password: Normalized, stored: Option<Stored>, deadline: Instant) -> Result<Verdict> {
-        match self.submit(password, Work::Verify(stored), deadline).await? {
+    pub async fn verify(&self, password: Normalized, stored: Option<Stored>, deadline: Instant, caller: Weak<()>) -> Result<Verdict> {
+        match self.submit(password, Work::Verify(stored), deadline, caller).await? {
             Done::Verdict(verdict) => Ok(verdict),
             Done::Hash(_) => Err(Error::internal("a hashing thread answered another question")),
         }
@@ -124,7 +127,8 @@ impl Hasher {
     /// # Errors
     /// As [`Hasher::verify`].
     pub async fn hash(&self, password: Normalized, deadline: Instant) -> Result<(&'static str, String)> {
-        match self.submit(password, Work::Hash, deadline).await? {
+        let caller = Arc::new(());
+        match self.submit(password, Work::Hash, deadline, Arc::downgrade(&caller)).await? {
             Done::Hash(phc) => Ok((ARGON2ID, phc)),
             Done::Verdict(_) => Err(Error::internal("a hashing thread answered another question")),
         }
@@ -136,7 +140,7 @@ impl Hasher {
         self.shared.hashes.load(Ordering::Relaxed)
     }
 
-    async fn submit(&self, password: Normalized, work: Work, deadline: Instant) -> Result<Done> {
+    async fn submit(&self, password: Normalized, work: Work, deadline: Instant, caller: Weak<()>) -> Result<Done> {
         let now = Instant::now();
         if now >= deadline {
             return Err(Error::Deadline);
@@ -154,7 +158,7 @@ impl Hasher {
         }
         let (answer, answered) = oneshot::channel();
         self.shared.pending.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(Job { password, work, deadline, answer }).is_err() {
+        if self.queue.try_send(Job { password, work, deadline, caller, answer }).is_err() {
             self.shared.pending.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::Overloaded { retry_after: wait });
         }
@@ -169,7 +173,7 @@ fn run(receiver: &Mutex<mpsc::Receiver<Job>>, shared: &Shared) {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
         let start = Instant::now();
-        if start >= job.deadline || job.answer.is_closed() {
+        if start >= job.deadline || job.caller.strong_count() == 0 {
             // Late or abandoned: a hash for nobody would only make the others late.
             drop(job.answer.send(Err(Error::Deadline)));
         } else {

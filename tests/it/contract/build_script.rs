@@ -91,6 +91,14 @@ fn a_permission_stands_where_it_is_needed_and_nowhere_else() {
 }
 
 #[test]
+fn a_recent_login_is_demanded_only_where_somebody_has_logged_in() {
+    for class in ["ACCESS_PUBLIC", "ACCESS_TOKEN"] {
+        complains(one("Empty", &format!("access: {class} recent_auth: true")), "no subject that could have logged in");
+    }
+    assert!(one("Empty", "access: ACCESS_SESSION recent_auth: true").unwrap()[0].recent_auth);
+}
+
+#[test]
 fn every_problem_is_told_at_once() {
     let problems = build(
         "rpc Do(Empty) returns (Empty);

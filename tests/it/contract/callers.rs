@@ -62,6 +62,19 @@ on_both! {
         assert_eq!(wire.call("/doorward.v1.AuthService/Nothing", &[], &[]).await.outcome(), "UNIMPLEMENTED METHOD_UNKNOWN");
     }
 
+    async fn a_refused_caller_who_keeps_the_stream_open_is_answered_at_once(world: World) {
+        use tokio_stream::StreamExt as _;
+        let world = world.restart_with(|config| config.callers.mode = Some(CallersMode::Required)).await;
+        let wire = Wire::connect(world.replica.grpc_addr).await;
+        for path in REFLECTION.into_iter().chain(["/doorward.v1.AuthService/Nothing", METHODS[0].path]) {
+            let endless = tokio_stream::pending::<Result<axum::body::Bytes, std::convert::Infallible>>();
+            let body = axum::body::Body::from_stream(tokio_stream::once(Ok(axum::body::Bytes::from_static(&[0]))).chain(endless));
+            let request = http::Request::post(format!("http://doorward{path}")).header("content-type", "application/grpc").body(body).unwrap();
+            let answer = tokio::time::timeout(std::time::Duration::from_secs(8), wire.request(request)).await;
+            assert!(answer.is_ok_and(|answer| !answer.is_ok()), "{path} waits for the end of the stream");
+        }
+    }
+
     async fn where_callers_are_optional_an_anonymous_one_may_reflect(world: World) {
         let wire = Wire::connect(world.replica.grpc_addr).await;
         for version in ["v1", "v1alpha"] {

@@ -5,6 +5,7 @@
 use std::{
     future::poll_fn,
     pin::pin,
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -45,6 +46,12 @@ fn patient() -> Instant {
     Instant::now() + Duration::from_mins(1)
 }
 
+/// Verifies for a caller who waits as long as the future is kept.
+async fn verify(hasher: &Hasher, password: Normalized, stored: Option<Stored>, deadline: Instant) -> Result<Verdict, Error> {
+    let caller = Arc::new(());
+    hasher.verify(password, stored, deadline, Arc::downgrade(&caller)).await
+}
+
 /// Puts a job into the queue without waiting for it.
 async fn started<T>(job: &mut std::pin::Pin<&mut impl Future<Output = T>>) {
     poll_fn(|cx| {
@@ -57,9 +64,9 @@ async fn started<T>(job: &mut std::pin::Pin<&mut impl Future<Output = T>>) {
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let hasher = hasher(2);
-    let mut busy = pin!(hasher.verify(password(PASSWORD), Some(slow()), patient()));
+    let mut busy = pin!(verify(&hasher, password(PASSWORD), Some(slow()), patient()));
     started(&mut busy).await;
-    let many = (0..10).map(|_| Box::pin(hasher.verify(password("x"), None, patient())));
+    let many = (0..10).map(|_| Box::pin(verify(&hasher, password("x"), None, patient())));
     let mut many: Vec<_> = many.collect();
     let mut refused = 0;
     let mut waiting = Vec::new();
@@ -86,13 +93,13 @@ async fn a_full_queue_refuses_at_once() {
 #[tokio::test]
 async fn a_job_whose_caller_is_gone_is_not_started() {
     let hasher = hasher(8);
-    let mut busy = pin!(hasher.verify(password(PASSWORD), Some(slow()), patient()));
+    let mut busy = pin!(verify(&hasher, password(PASSWORD), Some(slow()), patient()));
     started(&mut busy).await;
     {
-        let mut gone = pin!(hasher.verify(password("x"), None, patient()));
+        let mut gone = pin!(verify(&hasher, password("x"), None, patient()));
         started(&mut gone).await;
     }
-    assert_eq!(hasher.verify(password("x"), None, patient()).await.unwrap(), Verdict::Wrong);
+    assert_eq!(verify(&hasher, password("x"), None, patient()).await.unwrap(), Verdict::Wrong);
     assert!(matches!(busy.await.unwrap(), Verdict::RightButOld(_)));
     assert_eq!(hasher.hashes(), 2, "the busy one and the last one");
 }
@@ -100,9 +107,9 @@ async fn a_job_whose_caller_is_gone_is_not_started() {
 #[tokio::test]
 async fn a_job_that_is_late_at_its_turn_is_not_started() {
     let hasher = hasher(8);
-    let mut busy = pin!(hasher.verify(password(PASSWORD), Some(slow()), patient()));
+    let mut busy = pin!(verify(&hasher, password(PASSWORD), Some(slow()), patient()));
     started(&mut busy).await;
-    let late = hasher.verify(password("x"), None, Instant::now() + Duration::from_millis(20)).await;
+    let late = verify(&hasher, password("x"), None, Instant::now() + Duration::from_millis(20)).await;
     assert!(matches!(late, Err(Error::Deadline)), "{late:?}");
     assert!(matches!(busy.await.unwrap(), Verdict::RightButOld(_)));
     assert_eq!(hasher.hashes(), 1);
@@ -114,20 +121,20 @@ async fn a_deadline_that_a_hash_cannot_keep_is_refused_before_it() {
     let hasher = Hasher::start(Params::new(memory, passes, lanes, Some(length)).unwrap(), 1, 8, Entropy::system()).unwrap();
     let soon = || Instant::now() + Duration::from_millis(20);
     let refused = |answer: Error| matches!(answer, Error::Overloaded { retry_after } if retry_after > Duration::from_millis(20));
-    assert!(refused(hasher.verify(password("x"), None, soon()).await.unwrap_err()));
+    assert!(refused(verify(&hasher, password("x"), None, soon()).await.unwrap_err()));
     assert!(refused(hasher.hash(password("x"), soon()).await.unwrap_err()));
     assert_eq!(hasher.hashes(), 0);
-    assert_eq!(hasher.verify(password("x"), None, patient()).await.unwrap(), Verdict::Wrong);
+    assert_eq!(verify(&hasher, password("x"), None, patient()).await.unwrap(), Verdict::Wrong);
 }
 
 #[tokio::test]
 async fn a_slow_spell_does_not_shut_callers_out_for_ever() {
     // A machine that stood still for a moment makes one hash look long; with nothing waiting, that must mend itself.
     let hasher = hasher(8);
-    assert!(matches!(hasher.verify(password(PASSWORD), Some(slow()), patient()).await.unwrap(), Verdict::RightButOld(_)));
+    assert!(matches!(verify(&hasher, password(PASSWORD), Some(slow()), patient()).await.unwrap(), Verdict::RightButOld(_)));
     for _ in 0..200 {
         // A hash of these parameters takes a fraction of a millisecond.
-        match hasher.verify(password("x"), None, Instant::now() + Duration::from_millis(10)).await {
+        match verify(&hasher, password("x"), None, Instant::now() + Duration::from_millis(10)).await {
             Ok(verdict) => return assert_eq!(verdict, Verdict::Wrong),
             Err(Error::Overloaded { .. } | Error::Deadline) => tokio::task::yield_now().await,
             Err(other) => panic!("{other:?}"),
@@ -139,12 +146,12 @@ async fn a_slow_spell_does_not_shut_callers_out_for_ever() {
 #[tokio::test]
 async fn what_was_hashed_verifies_and_needs_no_renewal() {
     let hasher = hasher(8);
-    assert_eq!(hasher.verify(password("x"), None, patient()).await.unwrap(), Verdict::Wrong);
+    assert_eq!(verify(&hasher, password("x"), None, patient()).await.unwrap(), Verdict::Wrong);
     let (scheme, phc) = hasher.hash(password(PASSWORD), patient()).await.unwrap();
     assert_eq!(scheme, ARGON2ID);
     let credential = Credential { scheme: scheme.to_owned(), hash: phc, must_change: false, reset_required: false, version: 1 };
     let again = Stored::read(&credential).unwrap();
-    assert_eq!(hasher.verify(password(PASSWORD), Some(again), patient()).await.unwrap(), Verdict::Right);
+    assert_eq!(verify(&hasher, password(PASSWORD), Some(again), patient()).await.unwrap(), Verdict::Right);
 }
 
 /// A world with one hashing thread and slow hashes.

@@ -38,10 +38,11 @@ fn is_good_for_the_change_only(world: &World, tokens: &v1::TokenSet) {
     let claims = claims(&tokens.access_token);
     assert_eq!(claims["aud"], serde_json::json!([world.config.tokens.issuer]));
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 600);
-    for absent in ["tid", "roles", "permissions", "scope"] {
+    for absent in ["tid", "roles", "permissions"] {
         assert!(claims.get(absent).is_none(), "{absent}");
     }
-    assert_eq!((tokens.expires_in, tokens.refresh_token.as_str(), tokens.scope.as_str()), (600, "", ""));
+    assert_eq!(claims.get("scope").map_or("", |scope| scope.as_str().unwrap()), tokens.scope);
+    assert_eq!((tokens.expires_in, tokens.refresh_token.as_str()), (600, ""));
 }
 
 on_both! {
@@ -54,8 +55,28 @@ on_both! {
             assert_eq!(login.session.unwrap().tenant_id, "");
             is_good_for_the_change_only(&world, &greedy_grant(&world, tenant).await);
         }
-        let rows = "SELECT count(*) AS n FROM sessions WHERE must_change AND refresh_digest IS NULL AND tenant_id IS NULL AND scope = ''";
+        let rows = "SELECT count(*) AS n FROM sessions WHERE must_change AND refresh_digest IS NULL AND tenant_id IS NULL";
         assert_eq!(world.sql().await.count(rows).await, 6);
+    }
+
+    async fn the_cap_that_was_asked_for_outlives_the_change(world: World) {
+        ann_must_change(&world).await;
+        let token = greedy_grant(&world, String::new()).await.access_token;
+        let changed = world.change_password(&token, PASSWORD, NEW).await.unwrap().tokens.unwrap();
+        assert_eq!((changed.scope.as_str(), &claims(&changed.access_token)["scope"]), ("sales:read", &serde_json::json!("sales:read")));
+    }
+
+    async fn a_short_maximum_for_access_tokens_shuts_nobody_out(world: World) {
+        let short = Duration::from_mins(5);
+        let world = world
+            .restart_with(|config| {
+                config.tokens.access_lifetime = short;
+                config.tokens.max_access_lifetime = short;
+            })
+            .await;
+        ann_must_change(&world).await;
+        let token = world.login("ann@example.com").await.access_token;
+        world.change_password(&token, PASSWORD, NEW).await.unwrap();
     }
 
     async fn the_token_is_good_nowhere_else(world: World) {

@@ -12,6 +12,28 @@ async fn find_role(world: &World, tenant: &Tenant, name: &str) -> Role {
 }
 
 on_both! {
+    async fn names_of_roles_that_no_token_could_carry_are_refused(world: World) {
+        let ann = world.person("ann@example.com").await;
+        let acme = world.tenant("acme").await;
+        let names: Vec<String> = (0..32).map(|n| format!("{n:02}{}", "\u{5f79}".repeat(60))).collect();
+        for name in &names {
+            world.role(&acme, name, &[]).await;
+        }
+        let refused = domain::memberships::add(world.app(), &acme, &ann, names, cli()).await.unwrap_err();
+        assert!(matches!(&refused, Error::InvalidField(violations) if violations[0].field == "roles"), "{refused:?}");
+        assert_eq!(world.sql().await.count("SELECT count(*) AS n FROM memberships").await, 0);
+    }
+
+    async fn whoever_is_deleted_becomes_no_member(world: World) {
+        let ann = world.person("ann@example.com").await;
+        let acme = world.tenant("acme").await;
+        domain::users::set_state(world.app(), &ann, doorward::store::users::UserState::Deleted, cli()).await.unwrap();
+        // As the caller knew her before.
+        let refused = domain::memberships::add(world.app(), &acme, &ann, vec!["member".to_owned()], cli()).await.unwrap_err();
+        assert!(matches!(refused, Error::NotFound("user")), "{refused:?}");
+        assert_eq!(world.count_events("member.added").await, 0);
+    }
+
     async fn a_tenant_is_born_with_owner_admin_and_member(world: World) {
         let acme = world.tenant("acme").await;
         let roles = domain::roles::list(world.app(), acme.id).await.unwrap();

@@ -6,7 +6,7 @@ use super::*;
 
 async fn add(world: &World, tenant: &Tenant, email: &str) -> Result<MembershipId> {
     let user = world.new_person(Person { email: Some(email), password: None, ..Person::default() }).await;
-    domain::memberships::add(world.app(), tenant, &user, Vec::new(), cli()).await
+    domain::memberships::add(world.app(), tenant, &user, Vec::new(), cli()).await.map(|(membership, _)| membership.id)
 }
 
 async fn members(world: &World) -> i64 {

@@ -1,7 +1,7 @@
 //! Root secrets and all that is derived from them.
 
 use doorward::values::secret::{equal, generate_root, sha256};
-use doorward::values::{Entropy, Password, Purpose, RootError, RootSecrets, UnsealError};
+use doorward::values::{Entropy, Password, Purpose, RootError, RootFlaw, RootSecrets, UnsealError};
 use proptest::prelude::*;
 
 use super::{GOLDEN_ROOT, fresh_root, golden_roots};
@@ -58,10 +58,10 @@ fn a_list_of_roots_is_refused_with_the_place_of_the_mistake() {
     let good = fresh_root();
     let refused = |list: &[&str]| RootSecrets::parse(list).unwrap_err();
     assert_eq!(refused(&[]), RootError::Missing);
-    assert_eq!(refused(&[&good, ""]), RootError::Short { index: 1 });
+    assert_eq!(refused(&[&good, ""]), RootError::Unfit { index: 1, flaw: RootFlaw::Short });
     // A length that no bytes have, and 31 bytes.
-    assert_eq!(refused(&[&"A".repeat(45)]), RootError::Encoding { index: 0 });
-    assert_eq!(refused(&["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg"]), RootError::Short { index: 0 });
+    assert_eq!(refused(&[&"A".repeat(45)]), RootError::Unfit { index: 0, flaw: RootFlaw::Encoding });
+    assert_eq!(refused(&["AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg"]), RootError::Unfit { index: 0, flaw: RootFlaw::Short });
     for encoded in [
         format!("{GOLDEN_ROOT}="),
         format!(" {GOLDEN_ROOT}"),
@@ -70,15 +70,16 @@ fn a_list_of_roots_is_refused_with_the_place_of_the_mistake() {
         GOLDEN_ROOT.replace("Hh8", "Hh9"),
         "+/".repeat(32),
     ] {
-        assert_eq!(refused(&[&good, &encoded]), RootError::Encoding { index: 1 }, "{encoded}");
+        assert_eq!(refused(&[&good, &encoded]), RootError::Unfit { index: 1, flaw: RootFlaw::Encoding }, "{encoded}");
     }
+    assert_eq!(refused(&[&"A".repeat(43)]), RootError::Unfit { index: 0, flaw: RootFlaw::Uniform });
     assert_eq!(refused(&[&good, GOLDEN_ROOT, &good]), RootError::Repeated { index: 2 });
 }
 
 #[test]
 fn errors_about_roots_do_not_repeat_them() {
     let error = RootSecrets::parse(&["correcthorse"]).unwrap_err();
-    assert_eq!(error.to_string(), "root secret 0 has fewer than 32 bytes");
+    assert!(error.to_string().starts_with("root secret 0 is shorter than 32 bytes"));
     assert!(!format!("{error:?}").contains("correcthorse"));
 }
 
