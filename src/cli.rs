@@ -120,7 +120,6 @@ fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
         command => command,
     };
     let environment = Environment::read(environment)?;
-    let operator = environment.operator();
     let config = Config::load(cli.config.as_deref(), environment.settings)?;
     let mut log = config.log.clone();
     if !matches!(command, Command::Serve) && log.level == Log::default().level {
@@ -129,7 +128,7 @@ fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
     }
     telemetry::init(&log).map_err(|e| Failure::new(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Failure::new(format!("no threads: {e}")))?;
-    let outcome = runtime.block_on(dispatch(command, config, cli.format, operator));
+    let outcome = runtime.block_on(dispatch(command, config, cli.format, desk::operator()));
     // Whatever still waits (for a lock, say) has nobody to answer to.
     runtime.shutdown_background();
     outcome

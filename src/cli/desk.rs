@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use nix::unistd::{Uid, User};
+
 use super::{
     failure::Failure,
     output::{self, Format},
@@ -73,8 +75,6 @@ pub async fn with(
 pub struct Environment {
     /// Settings, by name.
     pub settings: Vec<(String, String)>,
-    user: Option<String>,
-    logname: Option<String>,
 }
 
 impl Environment {
@@ -87,8 +87,6 @@ impl Environment {
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
             match name {
-                "USER" => environment.user = value.into_string().ok(),
-                "LOGNAME" => environment.logname = value.into_string().ok(),
                 // Near misses too: the configuration tells them from other programs' variables.
                 _ if !name.starts_with(SETTINGS) && name.to_ascii_uppercase().starts_with(OURS) => {
                     environment.settings.push((name.to_owned(), String::new()));
@@ -102,12 +100,14 @@ impl Environment {
         }
         Ok(environment)
     }
+}
 
-    /// The operating system's user, for the audit trail. Not proved: who runs the command can write the database anyway.
-    #[must_use]
-    pub fn operator(&self) -> String {
-        let given = [&self.user, &self.logname].into_iter().flatten().find(|name| !name.is_empty());
-        let name: String = given.into_iter().flat_map(|name| name.chars()).filter(|c| !c.is_control()).take(OPERATOR_MAX).collect();
-        if name.is_empty() { "unknown".to_owned() } else { name }
-    }
+/// The operating system's user who runs the command, for the audit trail: the name, or the number of one without a name. Variables such
+/// as `USER` are anybody's to set.
+#[must_use]
+pub fn operator() -> String {
+    let uid = Uid::effective();
+    let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let shown: String = name.iter().flat_map(|name| name.chars()).filter(|c| !c.is_control()).take(OPERATOR_MAX).collect();
+    if shown.is_empty() { uid.to_string() } else { shown }
 }

@@ -10,9 +10,10 @@ use std::{
 };
 
 use clap::Args;
+use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
+use super::{failure::Failure, output};
 use crate::values::{entropy::Entropy, secret::Password};
 
 /// No password is longer; what is read beyond is not one.
@@ -21,6 +22,8 @@ const READ_MAX: u64 = 64 * 1024;
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 /// Characters at least of a made password: 120 bits.
 const MADE_MIN: usize = 24;
+/// What shells expect of whoever ends by Ctrl-C.
+const INTERRUPTED: i32 = 130;
 /// A made password has a hyphen behind every so many characters, for people who type it.
 const GROUP: usize = 6;
 
@@ -108,10 +111,24 @@ fn read(source: impl Read) -> Result<Password, String> {
 }
 
 fn prompt() -> Result<Password, Failure> {
+    restore_on_interrupt();
     let ask = |text| rpassword::prompt_password(text).map_err(|e| Failure::new(format!("the terminal cannot be read: {e}")));
     let password = Password::new(ask("New password: ")?);
     let again = Password::new(ask("The same again: ")?);
     if password.as_str() == again.as_str() { Ok(password) } else { Err(Failure::new("the two passwords are not the same: try again")) }
+}
+
+/// Lets Ctrl-C end the command with the terminal as it is now: the prompt switches the echo off, and would leave it so.
+fn restore_on_interrupt() {
+    let Ok(before) = tcgetattr(io::stdin()) else { return };
+    #[expect(clippy::disallowed_methods, reason = "nobody awaits it: it ends the process, or ends with it")]
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &before);
+            output::note("nothing was changed");
+            std::process::exit(INTERRUPTED);
+        }
+    });
 }
 
 /// A random password of at least `min_length` characters.

@@ -131,12 +131,14 @@ fn judge(token: &tokens::Presented, facts: &Facts, now: Timestamp) -> Result<()>
     Ok(())
 }
 
-/// Whether a token is of this session at all: of its user, its tenant, and its kind.
+/// Whether a token is of this session at all: of its user, its kind and, but for one that is good for changing the password only, its
+/// tenant.
 #[must_use]
 pub fn fits(token: &tokens::Presented, session: &Session) -> bool {
+    let (is_for_change, tid) = (token.kind == Kind::PasswordChange, token.claims.tid);
     token.claims.sub == session.user_id.as_uuid()
-        && token.claims.tid == session.tenant_id
-        && (token.kind == Kind::PasswordChange) == session.must_change
+        && is_for_change == session.must_change
+        && if is_for_change { tid.is_none() } else { tid == session.tenant_id }
 }
 
 /// Whether a session is live: its user active, not ended, not over, opened under the current epochs of instance and user. Idle expiry

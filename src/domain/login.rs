@@ -92,12 +92,8 @@ pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
     let verified = verify(app, &attempt).await?;
     let must_change = verified.credential.must_change;
     let user_id = verified.user.id;
-    let (wanted, tenant) = if must_change {
-        // Good for changing the password only: bound to no tenant, for no audience but the issuer. The cap is for what comes after.
-        (Wanted { audience: Vec::new(), ..attempt.wanted.clone() }, None)
-    } else {
-        (attempt.wanted.clone(), tenant_key(&attempt.tenant_id)?)
-    };
+    let wanted = attempt.wanted.clone();
+    let tenant = tenant_key(&attempt.tenant_id)?;
     let opening = Opening {
         user_id,
         client_id: app.config.tokens.default_client_id.clone(),

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::audit::{self, Actor, Event, Origin};
 use crate::{
     app::App,
-    error::{Error, Result},
+    error::{Error, Result, Taken},
     store::{
         Tx, audit_events,
         audit_events::Row,
@@ -43,6 +43,8 @@ pub const ADMIN_PERMISSIONS: [&str; 12] = [
     "doorward.tenant:read",
     "doorward.tenant:write",
 ];
+/// The names of the roles that a tenant is born with, in any case nobody else's.
+const SYSTEM_NAMES: [&str; 3] = ["owner", "admin", "member"];
 /// The most permissions of one role.
 const MAX_PERMISSIONS: usize = 256;
 
@@ -91,6 +93,10 @@ pub struct NewRoleRequest {
 pub async fn create(app: &App, tenant: &Tenant, request: NewRoleRequest, actor: Actor) -> Result<Role> {
     text::role_name(&request.name).map_err(|e| Error::field("name", e.to_string()))?;
     text::text(&request.description, 1024).map_err(|e| Error::field("description", e.to_string()))?;
+    // The database refuses the same name; a look-alike in other case would pass for it with people.
+    if SYSTEM_NAMES.contains(&request.name.to_lowercase().as_str()) {
+        return Err(Error::Taken(Taken::RoleName));
+    }
     if !(0..=100).contains(&request.level) {
         return Err(Error::field("level", "must be between 0 and 100"));
     }

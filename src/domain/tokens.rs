@@ -118,7 +118,9 @@ pub fn mint(
     let exp = now.plus(lifetime).min(session.expires_at);
     let epochs = session.epochs;
     let mut ver = vec![epochs.instance, epochs.user];
-    if session.tenant_id.is_some() {
+    // A token that is good for changing the password only is good in no tenant, whatever its session is for.
+    let (tid, tenant) = if session.must_change { (None, None) } else { (session.tenant_id, tenant) };
+    if tid.is_some() {
         // No membership: a superuser's, which has no epoch of its own.
         ver.extend([epochs.tenant.unwrap_or_default(), epochs.membership.unwrap_or_default()]);
     }
@@ -138,8 +140,8 @@ pub fn mint(
         amr: session.amr.split_whitespace().map(str::to_owned).collect(),
         ver,
         scope: wanted.scope.as_ref().map(ToString::to_string),
-        tid: session.tenant_id,
-        roles: session.tenant_id.map(|_| tenant.map(TenantScope::role_names).unwrap_or_default()),
+        tid,
+        roles: tid.map(|_| tenant.map(TenantScope::role_names).unwrap_or_default()),
         permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
         custom: serde_json::Map::new(),
     };

@@ -2,6 +2,8 @@
 //!
 //! The functions look and say no; they never change what they are given.
 
+use super::ids;
+
 /// Why a text is refused. The sentence goes behind the field's name in a `BadRequest`; it never repeats the text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TextError {
@@ -32,6 +34,9 @@ pub enum TextError {
     /// Not a slug.
     #[error("must be lower-case letters a to z, digits and hyphens, with a letter or digit at both ends")]
     Slug,
+    /// In the form of an id: whoever names things by id or name could not tell which is meant.
+    #[error("must not have the form of a UUID")]
+    Uuid,
     /// Not visible ASCII.
     #[error("must be visible ASCII characters without spaces")]
     Ascii,
@@ -83,7 +88,10 @@ pub fn slug(value: &str) -> Result<(), TextError> {
     if bytes.len() > SLUG_MAX {
         return Err(TextError::Characters { max: SLUG_MAX });
     }
-    if bytes.iter().all(inside) && edge(bytes.first()) && edge(bytes.last()) { Ok(()) } else { Err(TextError::Slug) }
+    if !(bytes.iter().all(inside) && edge(bytes.first()) && edge(bytes.last())) {
+        return Err(TextError::Slug);
+    }
+    no_id(value)
 }
 
 /// A role's name: 1 to 64 characters that can be seen, words apart by single white space.
@@ -135,6 +143,14 @@ pub(super) fn name(value: &str, max_chars: usize, max_bytes: usize) -> Result<()
         return Err(TextError::Space);
     }
     Ok(())
+}
+
+/// Not what an id looks like.
+///
+/// # Errors
+/// [`TextError::Uuid`].
+pub(super) fn no_id(value: &str) -> Result<(), TextError> {
+    if ids::parse_uuid(value).is_ok() { Err(TextError::Uuid) } else { Ok(()) }
 }
 
 fn visible_ascii(value: &str) -> Result<(), TextError> {

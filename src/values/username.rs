@@ -72,6 +72,7 @@ fn canonical(name: &str) -> String {
 
 fn check(name: &str) -> Result<(), UsernameError> {
     text::name(name, CHARACTERS_MAX, BYTES_MAX)?;
+    text::no_id(name)?;
     if name.contains('@') {
         return Err(UsernameError::At);
     }

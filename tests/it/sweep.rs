@@ -76,7 +76,8 @@ impl Scene {
                 Caller { tenant: home, ..Caller::logged_in(world, email).await }
             }
             "must change password" => {
-                world.new_person(Person { email: Some(email), must_change: true, ..Person::default() }).await;
+                let person = world.new_person(Person { email: Some(email), must_change: true, ..Person::default() }).await;
+                world.member(acme, &person, roles).await;
                 Caller { tenant: home, ..Caller::logged_in(world, email).await }
             }
             _ => Caller::member(world, acme, email, roles).await,

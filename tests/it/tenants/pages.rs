@@ -207,7 +207,8 @@ on_both! {
             assert_eq!(world.sql().await.execute(&sql).await, 1);
         };
         // Joined later: at the end.
-        let read = read_across(&mut client, &token, async { drop(many_memberships(&world, &ann, "late", 2).await) }).await;
+        let join = Box::pin(async { drop(many_memberships(&world, &ann, "late", 2).await) });
+        let read = read_across(&mut client, &token, join).await;
         assert_eq!(read, [names(0..6), texts(&["late-0", "late-1"])].concat());
         world.sql().await.execute("UPDATE memberships SET state = 'removed' WHERE tenant_id IN (SELECT id FROM tenants WHERE slug LIKE 'late%')").await;
         // Gone on a page that was read: nothing moves up.
