@@ -87,11 +87,14 @@ fn welcome(user: &User, password: &Password, grpc_addr: SocketAddr) -> String {
     let name = user_name(user);
     let password = password.as_str();
     let login = json!({ "identifier": name, "password": password });
+    let change = json!({ "current_password": password, "new_password": "at least 15 characters" });
     format!(
         "\nThis instance is new. Its first superuser:\n\n  \
          user name:          {name}\n  \
          one-time password:  {password}\n\n\
          It is shown only now and must be changed at the first login:\n\n  \
-         grpcurl -plaintext -d '{login}' {grpc_addr} doorward.v1.AuthService/Login\n\n"
+         grpcurl -plaintext -d '{login}' {grpc_addr} doorward.v1.AuthService/Login\n  \
+         grpcurl -plaintext -H 'authorization: Bearer ACCESS_TOKEN' -d '{change}' {grpc_addr} doorward.v1.AuthService/ChangePassword\n\n\
+         Lost it? `doorward user set-password {name}` sets another.\n\n"
     )
 }

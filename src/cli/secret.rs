@@ -10,8 +10,8 @@ use crate::values::{entropy::Entropy, secret};
 
 const EXAMPLE: &str = "\
 Example:
-  doorward secret generate > root.txt
-  DOORWARD__SECRETS__ROOT_FILE=root.txt doorward serve";
+  doorward secret generate > root.secret && chmod 600 root.secret
+  DOORWARD__SECRETS__ROOT_FILE=root.secret doorward serve";
 
 /// What to do about secrets.
 #[derive(Debug, Subcommand)]

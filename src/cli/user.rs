@@ -149,7 +149,10 @@ fn print(desk: &Desk, user: &User, mut text: String, chosen: Option<&Chosen>) ->
         text = format!("{text}\nOne-time password, to be changed at the first login: {password}");
     }
     let view = UserView { password: made.map(ToOwned::to_owned), ..UserView::from(user) };
-    output::one(desk.format, &view, &text)
+    output::one(desk.format, &view, &text).map_err(|failure| match made {
+        Some(_) => Failure::new(format!("{failure}; the password is set and lost: `doorward user set-password` sets another")),
+        None => failure,
+    })
 }
 
 async fn show(desk: &Desk, whom: &Whom) -> Result<(), Failure> {

@@ -272,7 +272,7 @@ fn file_key(key: &str) -> String {
 /// The lines of the file that the entry names, without surrounding spaces; empty ones are left out.
 fn lines(entry: &Entry) -> Result<Vec<String>, String> {
     let path = String::from_entry(entry)?;
-    let text = std::fs::read_to_string(path).map_err(|e| format!("names a file that cannot be read: {}", e.kind()))?;
+    let text = std::fs::read_to_string(path).map_err(|e| format!("names a file that cannot be read: {e}"))?;
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 

@@ -39,7 +39,7 @@ pub(super) type Entries = BTreeMap<String, Entry>;
 pub(super) fn add_file(path: &Path, entries: &mut Entries) -> Result<(), Problem> {
     let origin = path.display().to_string();
     let problem = |message: String| Problem { key: FILE.to_owned(), message, origin: origin.escape_debug().to_string() };
-    let text = std::fs::read_to_string(path).map_err(|e| problem(format!("cannot be read: {}", e.kind())))?;
+    let text = std::fs::read_to_string(path).map_err(|e| problem(format!("cannot be read: {e}")))?;
     let sections = File::from_str(&text, FileFormat::Toml).collect().map_err(|e| problem(syntax_error(&e)))?;
     for (section, value) in sections {
         match value.kind {

@@ -126,7 +126,8 @@ where
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    tracing::debug!(path, request_id = request_id.as_str(), micros = start.elapsed().as_micros(), "a call was answered");
+    let reason = response.headers().get(status::REASON).and_then(|reason| reason.to_str().ok());
+    tracing::debug!(path, request_id = request_id.as_str(), reason, micros = start.elapsed().as_micros(), "a call was answered");
     response
 }
 
