@@ -149,7 +149,7 @@ impl Store {
                     }
                     outcome => {
                         // The connections lead to a server that no longer takes writes; the next ones may lead to the one that does.
-                        if errors::is_read_only(&outcome) && store.renew().await? {
+                        if errors::is_read_only(&outcome) && store.renew().await.unwrap_or(false) {
                             tracing::warn!("the database is read-only: its connections are given up for new ones");
                         }
                         return outcome;

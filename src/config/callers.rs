@@ -38,8 +38,8 @@ impl Callers {
         reader.require(
             &["callers.mode"],
             server.grpc_is_on_loopback() || self.mode.is_some(),
-            "must be chosen once server.grpc_addr is not on loopback: \"required\", or \"optional\" where the network \
-             decides who may call",
+            "must be chosen once server.grpc_addr is not on loopback: \"optional\", where the network decides who may \
+             call; \"required\" demands callers with an identity, and this version knows none",
         );
     }
 }

@@ -271,6 +271,32 @@ fn connections_that_fell_silent_for_good_are_replaced() {
     });
 }
 
+/// What a failover leaves behind: connections to a server that takes no writes any more, while new ones would lead to the one that does.
+#[test]
+fn connections_to_a_server_that_turned_read_only_are_given_up() {
+    run(Backend::Postgres, |mut ground| async move {
+        ground.config.database.max_connections = 1;
+        let life = Life::start(&ground).await;
+        person(&life.app, "ann@example.com").await;
+        let url = database_url(&ground.config);
+        let name = url.rsplit('/').next().unwrap();
+        // By another database: a connection to this one would be read-only itself.
+        let psql = |sql: &str| postgres::cluster().unwrap().psql("postgres", sql);
+        psql(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+        psql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));
+        let client = life.client();
+        let login = async || client.clone().login(login_request("ann@example.com")).await.map(drop);
+        // Until every connection of the pool is a new one.
+        for _ in 0..12 {
+            is_unavailable("Login", login().await);
+        }
+
+        psql(&format!("ALTER DATABASE {name} RESET default_transaction_read_only"));
+
+        eventually("recovery", async || login().await.is_ok()).await;
+    });
+}
+
 #[test]
 fn a_held_writer_of_sqlite_leaves_token_checks_alone() {
     use sea_orm::{SqliteTransactionMode, TransactionOptions, TransactionTrait};
