@@ -14,6 +14,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     harness::*,
+    life::eventually,
     on_both,
     recipes::{Caller, recipes},
     wire::{self, Wire, contract, encode, frame, message},
@@ -159,9 +160,12 @@ on_both! {
             let outcome = wire.call(method.path, &[("authorization", &caller.bearer())], &[]).await.outcome();
             assert!(!outcome.starts_with("UNIMPLEMENTED"), "{} is in the contract, but `server::routes` does not serve it", method.path);
             let check = encode_health(method.service);
-            let health = wire.call("/grpc.health.v1.Health/Check", &[], &check).await;
-            // HealthCheckResponse { status: SERVING }
-            assert_eq!((health.status().code(), health.message()), (tonic::Code::Ok, [8, 1].as_slice()), "health of {}", method.service);
+            // HealthCheckResponse { status: SERVING }, as soon as the database was asked for the first time.
+            let serves = async || {
+                let health = wire.call("/grpc.health.v1.Health/Check", &[], &check).await;
+                health.status().code() == tonic::Code::Ok && health.message() == [8, 1]
+            };
+            eventually(&format!("the health of {}", method.service), serves).await;
         }
     }
 
