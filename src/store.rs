@@ -63,7 +63,7 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 /// The database. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Store {
-    config: config::Database,
+    config: Arc<config::Database>,
     pools: Arc<RwLock<Pools>>,
     /// Units of work that the database answered, in whatever way.
     answered: Arc<AtomicU64>,
@@ -111,7 +111,7 @@ impl Db for Reader {
 
 impl Store {
     fn new(config: config::Database, pools: Pools) -> Self {
-        Self { config, pools: Arc::new(RwLock::new(pools)), answered: Arc::default() }
+        Self { config: Arc::new(config), pools: Arc::new(RwLock::new(pools)), answered: Arc::default() }
     }
 
     fn pools(&self) -> Pools {

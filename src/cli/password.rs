@@ -125,7 +125,8 @@ fn restore_on_interrupt() {
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &before);
-            output::note("nothing was changed");
+            // Also long after the prompt, when something may have been changed.
+            output::note("interrupted");
             std::process::exit(INTERRUPTED);
         }
     });

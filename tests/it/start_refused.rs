@@ -279,6 +279,16 @@ fn a_postgres_that_does_not_answer() {
 }
 
 #[test]
+fn a_postgres_parameter_that_the_driver_would_pass_over() {
+    for query in ["sslmod=require", "sslmode=prefer&SSLMODE=require", "ssl_mode=require"] {
+        refused_on_postgres(
+            |config| config.database.url = format!("{}?{query}", config.database.url.expose_secret()).into(),
+            &["database.url", "behind its ?"],
+        );
+    }
+}
+
+#[test]
 fn a_postgres_database_or_user_that_does_not_exist() {
     for (from, to) in [("/test_", "/absent_"), ("doorward@", "nobody:hunter2-canary@")] {
         refused_on_postgres(

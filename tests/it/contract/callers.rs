@@ -75,6 +75,19 @@ on_both! {
         }
     }
 
+    async fn health_has_the_limits_of_every_call(world: World) {
+        let world = world.restart_with(|config| config.server.default_deadline = std::time::Duration::from_millis(300)).await;
+        let wire = Wire::connect(world.replica.grpc_addr).await;
+        let path = "/grpc.health.v1.Health/Check";
+        let endless = axum::body::Body::from_stream(tokio_stream::pending::<Result<axum::body::Bytes, std::convert::Infallible>>());
+        let request = http::Request::post(format!("http://doorward{path}")).header("content-type", "application/grpc").body(endless).unwrap();
+        let answer = tokio::time::timeout(std::time::Duration::from_secs(8), wire.request(request)).await.expect("waits for ever");
+        assert_eq!(answer.outcome(), "DEADLINE_EXCEEDED DEADLINE");
+
+        let long = wire.call(path, &[], &encode_health(&"x".repeat(world.config.server.max_message_bytes))).await;
+        assert_eq!(long.status().code(), tonic::Code::OutOfRange, "{long:?}");
+    }
+
     async fn where_callers_are_optional_an_anonymous_one_may_reflect(world: World) {
         let wire = Wire::connect(world.replica.grpc_addr).await;
         for version in ["v1", "v1alpha"] {

@@ -24,6 +24,18 @@ on_both! {
         assert_eq!(world.sql().await.count("SELECT count(*) AS n FROM memberships").await, 0);
     }
 
+    async fn a_custom_role_that_looks_like_a_system_role_is_refused(world: World) {
+        let acme = world.tenant("acme").await;
+        for name in ["Owner", "ADMIN", "mEMBER"] {
+            let request = domain::roles::NewRoleRequest {
+                name: name.to_owned(), level: 1, permissions: Vec::new(), description: String::new(),
+            };
+            let refused = domain::roles::create(world.app(), &acme, request, cli()).await.unwrap_err();
+            assert!(matches!(refused, Error::Taken(doorward::error::Taken::RoleName)), "{name}: {refused:?}");
+        }
+        assert_eq!(world.count_events("role.created").await, 0);
+    }
+
     async fn whoever_is_deleted_becomes_no_member(world: World) {
         let ann = world.person("ann@example.com").await;
         let acme = world.tenant("acme").await;

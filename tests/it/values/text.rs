@@ -81,6 +81,16 @@ fn audiences_and_client_ids_are_visible_ascii() {
 }
 
 #[test]
+fn nothing_that_is_named_by_id_or_name_has_the_name_of_an_id() {
+    let id = "01a21525-bc96-7eef-a253-e6be06a76b6c";
+    assert_eq!(slug(id), Err(TextError::Uuid));
+    assert_eq!(slug(&id[1..]), Ok(()));
+    for name in [id, &id.to_uppercase()] {
+        assert_eq!(doorward::values::Username::parse(name), Err(doorward::values::UsernameError::Text(TextError::Uuid)), "{name}");
+    }
+}
+
+#[test]
 fn refusals_are_sentences() {
     assert_eq!(TextError::Control.to_string(), "must not hold control characters");
     assert_eq!(TextError::Bytes { max: 9 }.to_string(), "must not be longer than 9 bytes");
