@@ -3,6 +3,7 @@
 use crate::{
     config::Config,
     domain::{keys::KeyRing, passwords::hasher::Hasher},
+    metrics::Metrics,
     store::Store,
     values::{entropy::Entropy, secret::RootSecrets, time::Clock},
 };
@@ -24,4 +25,6 @@ pub struct App {
     pub hasher: Hasher,
     /// Signing keys.
     pub keys: KeyRing,
+    /// What is counted.
+    pub metrics: Metrics,
 }

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `gate.rs` | every call: request id, policy, caller, subject, deadline, answer's status |
+//! | `observe.rs` | counting calls |
 //! | `status.rs` | errors on the wire; the only place that builds a `Status` |
 //! | `convert.rs` | records → messages, and fields → values |
 //! | one file per service | decode → call → encode |
@@ -19,6 +20,7 @@ use crate::{
 pub mod auth;
 mod convert;
 pub mod gate;
+mod observe;
 pub mod status;
 
 /// The context that the gate put into a request, and the message.

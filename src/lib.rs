@@ -33,6 +33,7 @@
 //! | what is refused at start | [`domain::start`] |
 //! | what can be configured | [`config`] |
 //! | how the server starts and stops | [`server`] |
+//! | what is counted | [`metrics`] |
 //! | every error and its reason | [`error`] |
 //!
 //! There are no globals: [`app::App`] holds everything, and two of them in one process are two replicas.
@@ -42,6 +43,7 @@
 //! - **An RPC**: the proto with its policy; a method in the service's file below `grpc`; a function in `domain`.
 //! - **A table**: a migration (in the crate below `migrations/`), an entity, a file below `store`.
 //! - **A configuration key**: its section's file below `config`.
+//! - **A metric**: a handle where it is counted, a line in its `register`, a line in the README's table.
 //! - **An error reason**: `errors.proto`, and a variant of [`error::Error`].
 
 pub mod app;
@@ -53,6 +55,7 @@ pub mod error;
 pub mod grpc;
 pub mod http;
 pub mod methods;
+pub mod metrics;
 pub mod pb;
 pub mod server;
 pub mod store;

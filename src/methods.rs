@@ -35,6 +35,48 @@ pub struct Policy {
     pub accepts_must_change: bool,
 }
 
+/// What an RPC's two sides send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One message each.
+    Unary,
+    /// One request, any number of answers.
+    ServerStream,
+    /// Any number each.
+    BidiStream,
+}
+
+/// An RPC that is served without a policy of ours.
+#[derive(Debug)]
+pub struct Open {
+    /// The HTTP/2 path.
+    pub path: &'static str,
+    /// The full name of the service.
+    pub service: &'static str,
+    /// The method's own name.
+    pub name: &'static str,
+    /// What its two sides send.
+    pub kind: Kind,
+}
+
+/// Everything that is served without a policy of ours, by its exact path: health and reflection.
+pub static OPEN: [Open; 4] = [
+    Open { path: "/grpc.health.v1.Health/Check", service: "grpc.health.v1.Health", name: "Check", kind: Kind::Unary },
+    Open { path: "/grpc.health.v1.Health/Watch", service: "grpc.health.v1.Health", name: "Watch", kind: Kind::ServerStream },
+    Open {
+        path: "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        service: "grpc.reflection.v1.ServerReflection",
+        name: "ServerReflectionInfo",
+        kind: Kind::BidiStream,
+    },
+    Open {
+        path: "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        service: "grpc.reflection.v1alpha.ServerReflection",
+        name: "ServerReflectionInfo",
+        kind: Kind::BidiStream,
+    },
+];
+
 /// The class of callers that a method is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -58,4 +100,10 @@ include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 #[must_use]
 pub fn find(path: &str) -> Option<&'static Method> {
     METHODS.iter().find(|method| method.path == path)
+}
+
+/// The method without a policy that a path names.
+#[must_use]
+pub fn find_open(path: &str) -> Option<&'static Open> {
+    OPEN.iter().find(|open| open.path == path)
 }

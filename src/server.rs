@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `connections.rs`, `io.rs` | connections: limits, age, drain |
 //! | `health.rs` | what the server says about itself |
+//! | `metrics.rs` | what it counts, and the page that shows it |
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use tonic_health::{
 use self::{
     connections::{Limits, Protocol, Shutdown, ShutdownTrigger},
     health::HealthState,
+    metrics::MetricsPage,
 };
 use crate::{
     app::App,
@@ -39,6 +41,7 @@ use crate::{
 pub mod connections;
 pub mod health;
 pub mod io;
+pub mod metrics;
 
 /// Services that have a health name of their own.
 const SERVICES: &[&str] = &["doorward.v1.AuthService"];
@@ -76,6 +79,7 @@ pub struct Server {
     stop: watch::Receiver<Stop>,
     health: watch::Sender<HealthState>,
     reporter: HealthReporter,
+    metrics: MetricsPage,
     ops: Listening,
 }
 
@@ -98,16 +102,17 @@ impl Server {
         let reporter = HealthReporter::new();
         health::all_down(&reporter, SERVICES).await;
         let routes = tonic::service::Routes::new(health_service(&reporter, config.server.max_message_bytes));
-        let service = ops::router(HealthView::new(states.clone()), routes);
+        let metrics = MetricsPage::new(HealthView::new(states.clone()));
+        let service = ops::router(HealthView::new(states.clone()), metrics.clone(), routes);
         let (trigger, shutdown) = Shutdown::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(connections::serve(ops_listener, service, Protocol::Auto, limits.clone(), shutdown));
+        tasks.spawn(connections::serve(ops_listener, service, Protocol::Auto, limits.clone(), metrics.connections("ops"), shutdown));
         let mirrored = reporter.clone();
         tasks.spawn(async move {
             health::mirror(states, mirrored, SERVICES).await;
             0
         });
-        Ok(Self { grpc, grpc_addr, ops_addr, limits, stop, health, reporter, ops: Listening { trigger, tasks } })
+        Ok(Self { grpc, grpc_addr, ops_addr, limits, stop, health, reporter, metrics, ops: Listening { trigger, tasks } })
     }
 
     /// Where gRPC is served.
@@ -127,7 +132,9 @@ impl Server {
         let (trigger, shutdown) = Shutdown::new();
         let service = Gate::new(Arc::clone(&app), routes(&app, &self.reporter));
         let mut grpc = JoinSet::new();
-        grpc.spawn(connections::serve(self.grpc, service, Protocol::Http2, self.limits, shutdown));
+        let counted = self.metrics.connections("grpc");
+        grpc.spawn(connections::serve(self.grpc, service, Protocol::Http2, self.limits, counted, shutdown));
+        self.metrics.add(Arc::clone(&app));
         let mut background = JoinSet::new();
         background.spawn(watch_database(Arc::clone(&app), self.health.clone()));
 

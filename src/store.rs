@@ -15,6 +15,7 @@
 //! | `connect.rs` | pools and their settings |
 //! | `schema.rs` | migrations under a lock, the check *required ⊆ applied* |
 //! | `errors.rs` | driver errors in the words of the house |
+//! | `metrics.rs` | what is counted |
 //! | `facts.rs` | everything that a decision about a session needs, in one statement |
 //! | one file per table | records, finders and writers |
 //!
@@ -46,6 +47,7 @@ mod errors;
 pub mod facts;
 pub mod instance;
 pub mod memberships;
+mod metrics;
 pub mod roles;
 pub mod schema;
 pub mod sessions;
@@ -67,6 +69,7 @@ pub struct Store {
     pools: Arc<RwLock<Pools>>,
     /// Units of work that the database answered, in whatever way.
     answered: Arc<AtomicU64>,
+    counted: metrics::Counted,
 }
 
 #[derive(Clone, Debug)]
@@ -110,8 +113,10 @@ impl Db for Reader {
 }
 
 impl Store {
-    fn new(config: config::Database, pools: Pools) -> Self {
-        Self { config: Arc::new(config), pools: Arc::new(RwLock::new(pools)), answered: Arc::default() }
+    fn new(config: config::Database, mut pools: Pools) -> Self {
+        let counted = metrics::Counted::default();
+        counted.watch(&mut pools);
+        Self { config: Arc::new(config), pools: Arc::new(RwLock::new(pools)), answered: Arc::default(), counted }
     }
 
     fn pools(&self) -> Pools {
@@ -142,6 +147,7 @@ impl Store {
             loop {
                 match transaction(&writer, input.clone(), &work).await {
                     Err(Error::Conflict) if attempt < ATTEMPTS => {
+                        store.counted.retry();
                         tracing::debug!(unit = name, attempt, "a unit of work lost a race and is tried again");
                         // Spread by the attempt's number: those who collided once should not meet again at the same moment.
                         tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 3)).await;
@@ -177,9 +183,11 @@ impl Store {
 
     /// Runs a unit in a task of its own, which goes on to its end when the caller hangs up.
     async fn detached<T: Send + 'static>(&self, name: &'static str, unit: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        let answered = Arc::clone(&self.answered);
+        let (answered, counted) = (Arc::clone(&self.answered), self.counted.clone());
         let unit = async move {
+            let start = Instant::now();
             let outcome = unit.await;
+            counted.unit(name, start.elapsed(), &outcome);
             if !matches!(outcome, Err(Error::Unavailable(_))) {
                 answered.fetch_add(1, Ordering::Relaxed);
             }
@@ -211,7 +219,9 @@ impl Store {
         if self.pools().since.elapsed() < RENEWAL_PAUSE {
             return Ok(false);
         }
-        let Some(fresh) = connect::anew(&self.config).await? else { return Ok(false) };
+        let Some(mut fresh) = connect::anew(&self.config).await? else { return Ok(false) };
+        self.counted.watch(&mut fresh);
+        self.counted.renewal();
         *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(true)
     }

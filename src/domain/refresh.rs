@@ -23,6 +23,7 @@ use crate::{
     app::App,
     ctx::tenant_key,
     error::{Error, Result},
+    metrics,
     store::{
         Tx, audit_events,
         audit_events::Row,
@@ -66,6 +67,8 @@ enum Outcome {
 }
 
 struct Refreshed {
+    /// Whether the token was the one before, whose answer was lost.
+    is_healed: bool,
     session: Session,
     scope: Option<TenantScope>,
     cap: Option<PermissionSet>,
@@ -97,13 +100,27 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
         cap: request.wanted.scope,
         reuse: audit::failure(app, Event::RefreshTokenReused, &Error::RefreshTokenReused, Actor::System, &request.origin, about),
     };
-    let refreshed = match app.store.write("refresh", step, |tx, step| async move { take_step(tx, step).await }).await? {
+    let outcome = app.store.write("refresh", step, |tx, step| async move { take_step(tx, step).await }).await;
+    count(app, &outcome);
+    let refreshed = match outcome? {
         Outcome::Refreshed(refreshed) => refreshed,
         Outcome::Reused => return Err(Error::RefreshTokenReused),
     };
     let wanted = Wanted { scope: refreshed.cap, audience: request.wanted.audience };
     let (access_token, expires_in) = tokens::mint(app, &refreshed.session, refreshed.scope.as_ref(), &wanted, now)?;
     Ok(TokenSet { access_token, expires_in, refresh_token: successor.encode(&app.roots), scope: wanted.scope })
+}
+
+/// Tells operators apart what clients need not: an outage is none of these.
+fn count(app: &App, outcome: &Result<Outcome>) {
+    let counted = match outcome {
+        Ok(Outcome::Refreshed(refreshed)) if refreshed.is_healed => metrics::Refreshed::Healed,
+        Ok(Outcome::Refreshed(_)) => metrics::Refreshed::Rotated,
+        Ok(Outcome::Reused) => metrics::Refreshed::Reused,
+        Err(Error::Unavailable(_) | Error::Internal(_) | Error::Conflict) => return,
+        Err(_) => metrics::Refreshed::Refused,
+    };
+    app.metrics.refreshed(counted);
 }
 
 /// The transaction. An error leaves no trace, so a request for more than the session has does not use the token up.
@@ -116,7 +133,7 @@ async fn take_step(tx: Tx, step: Step) -> Result<Outcome> {
             return reuse(&tx, &facts, step).await;
         }
     }
-    answer(facts, step)
+    answer(facts, step, !rotated)
 }
 
 /// Why the update matched no row, where it is not the generation.
@@ -158,7 +175,7 @@ async fn reuse(tx: &Tx, facts: &Facts, step: Step) -> Result<Outcome> {
     Ok(Outcome::Reused)
 }
 
-fn answer(facts: Facts, step: Step) -> Result<Outcome> {
+fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
     let own_cap = Scope::parse(&facts.session.scope).map_err(|_| Error::internal("the session's scope cannot be read"))?;
     let cap = narrower(own_cap, step.cap)?;
     let scope = own_scope(&facts, cap.as_ref())?;
@@ -171,7 +188,7 @@ fn answer(facts: Facts, step: Step) -> Result<Outcome> {
             return Err(Error::field("tenant_id", "is not the tenant of the session"));
         }
     }
-    Ok(Outcome::Refreshed(Box::new(Refreshed { session: facts.session, scope, cap })))
+    Ok(Outcome::Refreshed(Box::new(Refreshed { is_healed, session: facts.session, scope, cap })))
 }
 
 /// The session's tenant as it is now, under the epochs that the session was opened with.

@@ -29,6 +29,7 @@ use crate::{
     app::App,
     config::Config,
     error::Error,
+    metrics::Metrics,
     store::{
         self, Store, Target, instance,
         schema::{self, Found, MigrationState},
@@ -74,7 +75,8 @@ pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App,
     let parameters = passwords::parameters(&config.passwords)?;
     let threads = config.passwords.hash_threads.unwrap_or_else(hash_threads);
     let hasher = passwords::hasher::Hasher::start(parameters, threads, config.passwords.queue, entropy.clone())?;
-    Ok(App { config, store, clock, entropy, roots, hasher, keys })
+    let metrics = Metrics::new(&store, &hasher);
+    Ok(App { config, store, clock, entropy, roots, hasher, keys, metrics })
 }
 
 /// Brings the schema up to date, whatever `database.migrate_on_start` says, and answers the names of the migrations that it applied. On

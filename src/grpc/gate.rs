@@ -28,7 +28,7 @@ use http_body::Body as _;
 use tonic::{Status, body::Body};
 use tower::Service;
 
-use super::status;
+use super::{observe, status};
 use crate::{
     app::App,
     config::CallersMode,
@@ -50,14 +50,6 @@ const TIMEOUT: &str = "grpc-timeout";
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// A login that is older does not count as recent.
 const RECENT: Duration = Duration::from_mins(10);
-
-/// What is served without a policy of ours, by its exact path.
-pub const OPEN: [&str; 4] = [
-    "/grpc.health.v1.Health/Check",
-    "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
 
 /// A service behind the gate.
 #[derive(Clone, Debug)]
@@ -107,13 +99,14 @@ where
     let request_id = RequestId::take(given, &app.entropy, &app.clock);
     // With the query, which no gRPC path has: what the routes would overlook is not let in.
     let path = request.uri().path_and_query().map_or_else(String::new, |path| path.as_str().to_owned());
+    let call = app.metrics.rpc.begin(&path, start);
     let outcome = match methods::find(&path) {
         Some(method) => {
             let deadline = start + allowed(&app, request.headers());
             let call = guarded(&app, method, inner, request, &request_id, deadline);
             tokio::time::timeout_at(deadline.into(), call).await.unwrap_or(Err(Error::Deadline))
         }
-        None if OPEN.contains(&path.as_str()) => {
+        None if methods::find_open(&path).is_some() => {
             // Until the answer begins; where that is a stream it may go on.
             let call = open(&app, inner, request);
             tokio::time::timeout(app.config.server.default_deadline, call).await.unwrap_or(Err(Error::Deadline))
@@ -128,7 +121,7 @@ where
     }
     let reason = response.headers().get(status::REASON).and_then(|reason| reason.to_str().ok());
     tracing::debug!(path, request_id = request_id.as_str(), reason, micros = start.elapsed().as_micros(), "a call was answered");
-    response
+    observe::answered(call, &path, response)
 }
 
 /// Health and reflection: no subject and no deadline (they stream). Reflection is for known callers where every method is; probes have no
@@ -277,7 +270,7 @@ where
 
 /// An error that tonic made gets a reason like every other. Health and reflection keep their own.
 fn normalize(response: &mut Response<axum::body::Body>, path: &str, request_id: &RequestId) {
-    if OPEN.contains(&path) || response.headers().contains_key(status::REASON) {
+    if methods::find_open(path).is_some() || response.headers().contains_key(status::REASON) {
         return;
     }
     let Some(made) = Status::from_header_map(response.headers()).filter(|made| made.code() != tonic::Code::Ok) else { return };

@@ -35,7 +35,10 @@ use tokio::{
 use tower::{Service, ServiceExt, util::Oneshot};
 use tracing::{debug, error, warn};
 
-use super::io::Watched;
+use super::{
+    io::Watched,
+    metrics::{Connections, Open},
+};
 
 /// Flow-control windows: small enough that a peer cannot park much in memory, and a 64 KiB message needs no update.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -163,7 +166,14 @@ impl Shutdown {
 /// Serves `service` on `listener` until `shutdown`; gives the number of connections that had to be cut.
 ///
 /// Every request carries its [`PeerAddr`]. Nothing that a peer does ends this function.
-pub async fn serve<S, B>(listener: TcpListener, service: S, protocol: Protocol, limits: Limits, mut shutdown: Shutdown) -> usize
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    protocol: Protocol,
+    limits: Limits,
+    counted: Connections,
+    mut shutdown: Shutdown,
+) -> usize
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -189,6 +199,7 @@ where
         };
         if connections.len() >= limits.max_connections {
             refusals.count += 1;
+            counted.refused.inc();
             continue;
         }
         serial = serial.wrapping_add(1);
@@ -199,6 +210,7 @@ where
             handshake_timeout: limits.handshake_timeout,
             write_timeout: limits.keepalive_timeout,
             shutdown: shutdown.clone(),
+            _counted: counted.accept(),
         };
         connections.spawn(connection.run(stream));
     }
@@ -266,6 +278,8 @@ struct Connection<S> {
     handshake_timeout: Duration,
     write_timeout: Duration,
     shutdown: Shutdown,
+    /// Counts as open for as long as it lives.
+    _counted: Open,
 }
 
 impl<S, B> Connection<S>

@@ -10,6 +10,7 @@ use doorward::{
     server::{
         connections::{Limits, PeerAddr, Protocol, Shutdown, ShutdownTrigger, serve},
         health::{HealthState, all_down, end_watches, mirror},
+        metrics::{Connections, MetricsPage},
     },
 };
 use tokio::{
@@ -73,7 +74,7 @@ impl Listener {
         let addr = listener.local_addr().unwrap();
         let (trigger, shutdown) = Shutdown::new();
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, routes, protocol, limits, shutdown));
+        serving.spawn(serve(listener, routes, protocol, limits, Connections::default(), shutdown));
         Self { addr, trigger, serving }
     }
 
@@ -603,7 +604,8 @@ async fn ops() -> Ops {
     let (states, view) = watch::channel(HealthState::default());
     let (reporter, health) = tonic_health::server::health_reporter();
     all_down(&reporter, SERVICES).await;
-    let routes = ops::router(HealthView::new(view.clone()), tonic::service::Routes::new(health));
+    let routes =
+        ops::router(HealthView::new(view.clone()), MetricsPage::new(HealthView::new(view.clone())), tonic::service::Routes::new(health));
     let listener = Listener::open(routes, Protocol::Auto, limits()).await;
     let mut tasks = JoinSet::new();
     tasks.spawn(mirror(view, reporter.clone(), SERVICES));
@@ -675,7 +677,7 @@ async fn nothing_is_serving_before_the_mirror_runs() {
 #[tokio::test]
 async fn the_ops_port_serves_nothing_else() {
     let mut ops = ops().await;
-    for path in ["/", "/metrics", "/healthz/", "/grpc.health.v1.Health/Check"] {
+    for path in ["/", "/metrics/", "/metrics/x", "/healthz/", "/grpc.health.v1.Health/Check"] {
         let answer = http1(ops.listener.addr, path).await;
         assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
     }

@@ -92,6 +92,7 @@ where
 pub struct Replica {
     pub app: Arc<App>,
     pub grpc_addr: SocketAddr,
+    pub ops_addr: SocketAddr,
     stop: watch::Sender<Stop>,
     running: JoinHandle<usize>,
 }
@@ -101,10 +102,10 @@ impl Replica {
     pub async fn start(config: Config, clock: Clock) -> Self {
         let (stop, told) = watch::channel(Stop::Run);
         let server = Server::bind(&config, told).await.unwrap();
-        let grpc_addr = server.grpc_addr();
+        let (grpc_addr, ops_addr) = (server.grpc_addr(), server.ops_addr());
         let app = Arc::new(domain::start::open(config, clock, Entropy::system()).await.unwrap());
         let running = tokio::spawn(server.run(Arc::clone(&app)));
-        Self { app, grpc_addr, stop, running }
+        Self { app, grpc_addr, ops_addr, stop, running }
     }
 
     /// A channel to it.

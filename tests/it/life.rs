@@ -91,11 +91,16 @@ pub fn channel(addr: SocketAddr) -> Channel {
 
 /// The HTTP status of a GET.
 pub async fn http(addr: SocketAddr, path: &str) -> u16 {
+    get(addr, path).await.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// The whole answer to a GET: head and body.
+pub async fn get(addr: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon("an answer", stream.read_to_string(&mut answer)).await.unwrap();
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
+    answer
 }
 
 pub async fn check(addr: SocketAddr, name: &str) -> Result<ServingStatus, Code> {

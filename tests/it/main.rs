@@ -36,6 +36,7 @@ mod leaks;
 mod life;
 mod login;
 mod logout;
+mod metrics;
 mod passwords;
 mod refresh;
 mod refresh_bounds;

@@ -21,11 +21,16 @@ use std::{
 };
 
 use argon2::{Block, Params, password_hash::phc};
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
 use tokio::sync::oneshot;
 
 use super::{ARGON2ID, HASH_BYTES, Normalized, Stored, context};
 use crate::{
     error::{Error, Result},
+    metrics::seconds,
     values::{entropy::Entropy, secret},
 };
 
@@ -60,6 +65,7 @@ struct Job {
     work: Work,
     deadline: Instant,
     caller: Weak<()>,
+    since: Instant,
     answer: oneshot::Sender<Result<Done>>,
 }
 
@@ -76,11 +82,19 @@ struct Shared {
     parameters: Params,
     entropy: Entropy,
     /// Jobs that wait or run.
-    pending: AtomicU64,
+    pending: Gauge<u64, AtomicU64>,
     /// What a job takes on average, in microseconds.
     average_micros: AtomicU64,
     /// Hashes with the current parameters since the start.
-    hashes: AtomicU64,
+    hashes: Counter,
+    /// Jobs that the queue did not take.
+    refused: Counter,
+    /// Jobs whose turn came when nobody waited any more.
+    skipped: Counter,
+    /// What jobs waited for a thread.
+    waited: Histogram,
+    /// What they took there.
+    took: Histogram,
 }
 
 impl Hasher {
@@ -96,9 +110,13 @@ impl Hasher {
         let shared = Arc::new(Shared {
             parameters,
             entropy,
-            pending: AtomicU64::new(0),
+            pending: Gauge::default(),
             average_micros: AtomicU64::new(guess.max(1)),
-            hashes: AtomicU64::new(0),
+            hashes: Counter::default(),
+            refused: Counter::default(),
+            skipped: Counter::default(),
+            waited: seconds(),
+            took: seconds(),
         });
         for number in 0..threads.max(1) {
             let (receiver, shared) = (Arc::clone(&receiver), Arc::clone(&shared));
@@ -137,7 +155,21 @@ impl Hasher {
     /// How many hashes with the current parameters were done since the start.
     #[must_use]
     pub fn hashes(&self) -> u64 {
-        self.shared.hashes.load(Ordering::Relaxed)
+        self.shared.hashes.get()
+    }
+
+    /// Gives what is counted here its names.
+    pub fn register(&self, registry: &mut Registry) {
+        let shared = &self.shared;
+        let threads: Gauge<u64, AtomicU64> = Gauge::default();
+        threads.set(self.threads);
+        registry.register("doorward_hash_threads", "Threads that hash passwords", threads);
+        registry.register("doorward_hash_jobs", "Passwords that wait for a thread or are on one", shared.pending.clone());
+        registry.register("doorward_hash_hashes", "Hashes with the current parameters", shared.hashes.clone());
+        registry.register("doorward_hash_refused", "Passwords refused because their turn would have come too late", shared.refused.clone());
+        registry.register("doorward_hash_skipped", "Passwords not hashed because nobody waited any more", shared.skipped.clone());
+        registry.register_with_unit("doorward_hash_wait", "Time a password waited for a thread", Unit::Seconds, shared.waited.clone());
+        registry.register_with_unit("doorward_hash_work", "Time a password took on its thread", Unit::Seconds, shared.took.clone());
     }
 
     async fn submit(&self, password: Normalized, work: Work, deadline: Instant, caller: Weak<()>) -> Result<Done> {
@@ -145,7 +177,7 @@ impl Hasher {
         if now >= deadline {
             return Err(Error::Deadline);
         }
-        let pending = self.shared.pending.load(Ordering::Relaxed);
+        let pending = self.shared.pending.get();
         let average = self.shared.average_micros.load(Ordering::Relaxed);
         let turn = Duration::from_micros((pending / self.threads).saturating_mul(average));
         let wait = turn + Duration::from_micros(average);
@@ -154,12 +186,14 @@ impl Hasher {
                 // No job is there to mend an average that a machine standing still drove up: each refusal takes an eighth off it.
                 self.shared.average_micros.store((average * 7 / 8).max(1), Ordering::Relaxed);
             }
+            self.shared.refused.inc();
             return Err(Error::Overloaded { retry_after: wait });
         }
         let (answer, answered) = oneshot::channel();
-        self.shared.pending.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(Job { password, work, deadline, caller, answer }).is_err() {
-            self.shared.pending.fetch_sub(1, Ordering::Relaxed);
+        self.shared.pending.inc();
+        if self.queue.try_send(Job { password, work, deadline, caller, since: now, answer }).is_err() {
+            self.shared.pending.dec();
+            self.shared.refused.inc();
             return Err(Error::Overloaded { retry_after: wait });
         }
         answered.await.unwrap_or_else(|_| Err(Error::internal("a hashing thread is gone")))
@@ -175,15 +209,19 @@ fn run(receiver: &Mutex<mpsc::Receiver<Job>>, shared: &Shared) {
         let start = Instant::now();
         if start >= job.deadline || job.caller.strong_count() == 0 {
             // Late or abandoned: a hash for nobody would only make the others late.
+            shared.skipped.inc();
             drop(job.answer.send(Err(Error::Deadline)));
         } else {
+            shared.waited.observe(start.duration_since(job.since).as_secs_f64());
             let done = work(&job.password, job.work, shared, &mut blocks);
             drop(job.answer.send(done));
-            let took = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let elapsed = start.elapsed();
+            shared.took.observe(elapsed.as_secs_f64());
+            let took = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
             let average = shared.average_micros.load(Ordering::Relaxed);
             shared.average_micros.store((average * 7 + took) / 8, Ordering::Relaxed);
         }
-        shared.pending.fetch_sub(1, Ordering::Relaxed);
+        shared.pending.dec();
     }
 }
 
@@ -202,7 +240,7 @@ fn verify(password: &Normalized, stored: &Stored, shared: &Shared, blocks: &mut 
     let hash = compute(password, &stored.salt, stored.parameters(), stored.hash.len(), blocks)?;
     let right = secret::equal(&hash, &stored.hash);
     if same(stored.parameters(), &shared.parameters) {
-        shared.hashes.fetch_add(1, Ordering::Relaxed);
+        shared.hashes.inc();
         return Ok(if right { Verdict::Right } else { Verdict::Wrong });
     }
     // The hash of the current parameters that every attempt costs; here a right one is put to use.
@@ -213,7 +251,7 @@ fn verify(password: &Normalized, stored: &Stored, shared: &Shared, blocks: &mut 
 fn hash_new(password: &Normalized, shared: &Shared, blocks: &mut Vec<Block>) -> Result<String> {
     let salt = shared.entropy.bytes::<SALT_BYTES>();
     let hash = compute(password, &salt, &shared.parameters, HASH_BYTES, blocks)?;
-    shared.hashes.fetch_add(1, Ordering::Relaxed);
+    shared.hashes.inc();
     let render = || -> Result<String, phc::Error> {
         Ok(phc::PasswordHash {
             algorithm: phc::Ident::new("argon2id")?,

@@ -1,0 +1,101 @@
+//! What is counted, for Prometheus: `GET /metrics` on `server.ops_addr`.
+//!
+//! Every part of the house owns its handles and counts for itself; here they get their names. There is no global recorder: two replicas in
+//! one process count apart.
+//!
+//! | file | what |
+//! |---|---|
+//! | `metrics/rpc.rs` | calls: `grpc_server_*`, and the reasons of refusals |
+//! | `store/metrics.rs` | units of work, statements, pools |
+//! | `domain/passwords/hasher.rs` | the hashing queue |
+//! | `server/metrics.rs` | connections and health: what there is to say before the service is opened |
+//!
+//! No label has what a caller sent: paths that are not served are counted under one name, and no label names a person, a tenant or an
+//! address. So the number of series is bounded, and whoever may read them learns about nobody.
+//!
+//! **A new metric** is a handle where it is counted, a line in a `register`, and a line in the README's table: a test compares the two.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+use crate::{domain::passwords::hasher::Hasher, store::Store};
+
+pub mod rpc;
+
+/// Seconds, for what is answered from memory as for what waits for a hash: the usual steps, and two below them.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// An empty histogram of seconds.
+#[must_use]
+pub fn seconds() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+/// What a running service counts.
+pub struct Metrics {
+    registry: Registry,
+    /// Calls.
+    pub rpc: Arc<rpc::Rpc>,
+    /// Refreshes, by what came of them.
+    refreshes: Family<RefreshLabels, Counter>,
+}
+
+/// What came of a good-looking refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// It moved the session's chain on.
+    Rotated,
+    /// It was the one before, within the grace: the same successor again.
+    Healed,
+    /// It was used before: the session was ended.
+    Reused,
+    /// The session, its user or its tenant is not good any more, or the token is not of the chain.
+    Refused,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefreshLabels {
+    outcome: &'static str,
+}
+
+impl Metrics {
+    /// The metrics of a service with these parts.
+    #[must_use]
+    pub fn new(store: &Store, hasher: &Hasher) -> Self {
+        let mut registry = Registry::default();
+        let rpc = Arc::new(rpc::Rpc::register(&mut registry));
+        let refreshes = Family::default();
+        registry.register("doorward_refreshes", "Refresh tokens that were presented, by what came of them", refreshes.clone());
+        store.register(&mut registry);
+        hasher.register(&mut registry);
+        Self { registry, rpc, refreshes }
+    }
+
+    /// Counts a refresh.
+    pub fn refreshed(&self, outcome: Refreshed) {
+        let outcome = match outcome {
+            Refreshed::Rotated => "rotated",
+            Refreshed::Healed => "healed",
+            Refreshed::Reused => "reused",
+            Refreshed::Refused => "refused",
+        };
+        self.refreshes.get_or_create(&RefreshLabels { outcome }).inc();
+    }
+
+    /// Everything with its names.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
