@@ -179,7 +179,9 @@ async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, 
     Ok((listener, bound))
 }
 
-fn limits(server: &config::Server) -> Limits {
+/// The limits of a listener.
+#[must_use]
+pub fn limits(server: &config::Server) -> Limits {
     Limits {
         max_connections: server.max_connections,
         max_concurrent_streams: server.max_concurrent_streams,

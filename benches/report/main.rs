@@ -1,0 +1,184 @@
+//! `cargo bench --bench report`: what Doorward does beside what the machine can do, as ratios of one run.
+//!
+//! | row | beside |
+//! |---|---|
+//! | `ValidateSession`, on SQLite and PostgreSQL | a bare tonic handler that returns the same message and checks nothing, behind the same limits |
+//! | `Login` | raw argon2id with reused memory, on as many threads |
+//! | refresh, on SQLite and PostgreSQL | |
+//! | start → first good answer, memory | the bars of the design |
+//!
+//! Everything of Doorward is asked of the real binary, `doorward serve` with its defaults. The server has one core and the load the other
+//! (and PostgreSQL), where `taskset` is found; for logins the server has both. Rounds of Doorward and of the bare handler take turns, so
+//! that a slow moment of the machine meets both. `DOORWARD_BENCH_SECONDS` is the length of a round (4), `DOORWARD_BENCH_TOKENS` how many
+//! distinct access tokens there are (50,000). The table is printed, and written as Markdown to `target/bench-report.md`.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what a bench is for")]
+
+use std::{env, fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+use doorward::pb::v1;
+use tempfile::TempDir;
+
+mod bare;
+mod data;
+mod load;
+#[path = "../../tests/it/harness/postgres.rs"]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "the tests' own")]
+mod postgres;
+mod process;
+mod table;
+
+use data::Data;
+use load::Load;
+use process::{Cores, Process};
+use table::{Table, per_second, times};
+
+/// Rounds of each load that is compared with another.
+const ROUNDS: usize = 3;
+/// Starts that are timed.
+const STARTS: usize = 10;
+/// Calls in flight of the loads that a core is compared by.
+const IN_FLIGHT: usize = 16;
+
+fn main() -> Result<()> {
+    if let Some(answer) = setting("BARE") {
+        return bare::serve(&fs::read(answer)?);
+    }
+    let seconds: u64 = setting("SECONDS").map_or(Ok(4), |text| text.parse()).context("DOORWARD_BENCH_SECONDS")?;
+    let tokens: usize = setting("TOKENS").map_or(Ok(50_000), |text| text.parse()).context("DOORWARD_BENCH_TOKENS")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(report(Duration::from_secs(seconds), tokens))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench has no configuration but this")]
+fn setting(name: &str) -> Option<String> {
+    env::var(format!("DOORWARD_BENCH_{name}")).ok()
+}
+
+async fn report(round: Duration, tokens: usize) -> Result<()> {
+    let folder = TempDir::new()?;
+    let mut table = Table::default();
+    let sqlite = Box::pin(Data::on_sqlite(folder.path(), tokens)).await?;
+    let on_postgres = match postgres::cluster() {
+        Some(cluster) => Some(Box::pin(Data::on_postgres(cluster.create_database(), tokens)).await?),
+        None => None,
+    };
+    let databases: Vec<(&str, &Data)> =
+        std::iter::once(("SQLite", &sqlite)).chain(on_postgres.as_ref().map(|d| ("PostgreSQL", d))).collect();
+
+    starts(&mut table, &sqlite).await?;
+    validations(&mut table, &databases, folder.path(), round).await?;
+    logins(&mut table, &sqlite, round).await?;
+    for (name, data) in &databases {
+        refreshes(&mut table, name, data, round).await?;
+    }
+    table.print(&format!("{tokens} distinct ES256 tokens, uniform; {ROUNDS} rounds of {} s", round.as_secs()))
+}
+
+/// How long a start on an existing database takes to the first good answer, and what an idle server holds.
+async fn starts(table: &mut Table, data: &Data) -> Result<()> {
+    let mut took = Vec::new();
+    for _ in 0..STARTS {
+        let start = std::time::Instant::now();
+        let server = Process::doorward(data, Cores::All)?;
+        load::validate(&server.channel().await?, data, 0).await?;
+        took.push(start.elapsed());
+        server.stop()?;
+    }
+    took.sort_unstable();
+    let median = took.get(took.len() / 2).copied().unwrap_or_default();
+    table.row(
+        "start → first good answer, existing SQLite file",
+        &format!("{:.0} ms", median.as_secs_f64() * 1e3),
+        "≤ 300 ms",
+        median <= Duration::from_millis(300),
+    );
+    let server = Process::doorward(data, Cores::All)?;
+    load::validate(&server.channel().await?, data, 0).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle = server.memory("VmRSS")?;
+    table.row("memory of an idle server (RSS)", &format!("{idle:.1} MiB"), "≤ 40 MiB", idle <= 40.0);
+    server.stop()
+}
+
+/// `ValidateSession` in turns with the bare handler.
+async fn validations(table: &mut Table, databases: &[(&str, &Data)], folder: &std::path::Path, round: Duration) -> Result<()> {
+    let (mut bare_loads, mut loads) = (Vec::new(), vec![Vec::new(); databases.len()]);
+    let mut servers = Vec::new();
+    for (_, data) in databases {
+        servers.push(Process::doorward(data, Cores::First)?);
+    }
+    let Some((first, (_, data))) = servers.first().zip(databases.first()) else { return Ok(()) };
+    let answer = load::validate(&first.channel().await?, data, 0).await?;
+    let answer_file = folder.join("answer");
+    fs::write(&answer_file, prost::Message::encode_to_vec(&answer))?;
+    let bare = Process::bare(&answer_file)?;
+    let mut statements = vec![0.0; databases.len()];
+    for turn in 0..=ROUNDS {
+        let measured = load::validations(&bare, data, IN_FLIGHT, round).await?;
+        // The first turn warms caches and pools up.
+        if turn > 0 {
+            bare_loads.push(measured);
+        }
+        for (((server, (_, data)), loads), statements) in servers.iter().zip(databases).zip(&mut loads).zip(&mut statements) {
+            let before = server.metric("doorward_store_statements_total").await?;
+            let measured = load::validations(server, data, IN_FLIGHT, round).await?;
+            *statements = (server.metric("doorward_store_statements_total").await? - before) / measured.calls_f64();
+            if turn > 0 {
+                loads.push(measured);
+            }
+        }
+    }
+    let bare = Load::median(bare_loads);
+    table.load("bare tonic handler, the same message", &bare, None);
+    for (((name, _), loads), statements) in databases.iter().zip(loads).zip(statements) {
+        table.load(&format!("ValidateSession, {name}"), &Load::median(loads), Some(&bare));
+        // The probe of readiness sends two a second.
+        table.row(&format!("statements per ValidateSession, {name}"), &format!("{statements:.3}"), "≤ 1", statements <= 1.01);
+    }
+    Ok(())
+}
+
+/// Logins beside raw hashes, in turns.
+async fn logins(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
+    let server = Process::doorward(data, Cores::All)?;
+    let threads = std::thread::available_parallelism()?.get().saturating_sub(1).max(1);
+    let (mut raw, mut loads) = (Vec::new(), Vec::new());
+    for turn in 0..=ROUNDS {
+        let hashes = tokio::task::spawn_blocking(move || load::raw_hashes(threads, round)).await??;
+        let measured = load::logins(&server, data, threads * 4, round).await?;
+        if turn > 0 {
+            raw.push(hashes);
+            loads.push(measured);
+        }
+    }
+    raw.sort_unstable_by(f64::total_cmp);
+    let raw = raw.get(raw.len() / 2).copied().unwrap_or_default();
+    let logins = Load::median(loads);
+    let ratio = logins.per_second() / raw;
+    table.row(&format!("raw argon2id, reused memory, {threads} thread(s)"), &per_second(raw), "", true);
+    table.load("Login, SQLite", &logins, None);
+    table.row("logins ÷ raw hashes", &times(ratio), "≥ 0.90", ratio >= 0.90);
+    let peak = server.memory("VmHWM")?;
+    table.row("memory after the logins (peak RSS)", &format!("{peak:.1} MiB"), "", true);
+    server.stop()
+}
+
+/// Refreshes of sessions of their own.
+async fn refreshes(table: &mut Table, name: &str, data: &Data, round: Duration) -> Result<()> {
+    let server = Process::doorward(data, Cores::First)?;
+    let measured = load::refreshes(&server, data, IN_FLIGHT, round).await?;
+    table.load(&format!("refresh, {name}"), &measured, None);
+    server.stop()
+}
+
+/// A request as a backend makes it for each request that it serves.
+fn question(data: &Data, index: usize) -> v1::ValidateSessionRequest {
+    v1::ValidateSessionRequest {
+        access_token: data.access_token(index).to_owned(),
+        tenant_id: data.tenant_id.clone(),
+        permissions: vec!["sales:write".to_owned()],
+        ..Default::default()
+    }
+}

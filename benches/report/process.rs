@@ -1,0 +1,131 @@
+//! A server in a process of its own: started, asked for its use of processor and memory, and stopped.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::data::Data;
+
+/// Which cores a server may use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cores {
+    /// The first one alone.
+    First,
+    /// Every one.
+    All,
+}
+
+/// A server.
+pub struct Process {
+    child: Child,
+    grpc: SocketAddr,
+    ops: SocketAddr,
+}
+
+impl Process {
+    /// The real binary on a data set.
+    pub fn doorward(data: &Data, cores: Cores) -> Result<Self> {
+        let mut command = on(cores, Path::new(env!("CARGO_BIN_EXE_doorward")));
+        command.arg("serve").envs(data.environment.iter().map(|(name, value)| (name, value)));
+        for address in ["GRPC_ADDR", "HTTP_ADDR", "OPS_ADDR"] {
+            command.env(format!("DOORWARD__SERVER__{address}"), "127.0.0.1:0");
+        }
+        command.env("DOORWARD__LOG__FORMAT", "json");
+        Self::start(command)
+    }
+
+    /// The bare handler, which is this program with another task.
+    pub fn bare(answer: &Path) -> Result<Self> {
+        let mut command = on(Cores::First, &env::current_exe()?);
+        command.env("DOORWARD_BENCH_BARE", answer);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Result<Self> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().context("standard error")?).lines();
+        let mut log = String::new();
+        for line in lines.by_ref() {
+            let line = line?;
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            let field = |name: &str| event.pointer(&format!("/fields/{name}")).and_then(serde_json::Value::as_str).map(str::to_owned);
+            if field("message").as_deref() == Some("serving") {
+                let address = |name: &str| anyhow::Ok(field(name).context("an address")?.parse()?);
+                let (grpc, ops) = (address("grpc")?, address("ops")?);
+                std::thread::spawn(move || lines.for_each(drop));
+                return Ok(Self { child, grpc, ops });
+            }
+            log.push_str(&line);
+        }
+        anyhow::bail!("the server did not start: {log}")
+    }
+
+    /// A connection to it.
+    pub async fn channel(&self) -> Result<Channel> {
+        Ok(Endpoint::from_shared(format!("http://{}", self.grpc))?.connect().await?)
+    }
+
+    /// The processor time that it used so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks = |index: usize| anyhow::Ok(fields.get(index).context("a field")?.parse::<u64>()?);
+        // utime and stime, in hundredths of a second (proc(5); Linux shows 100 to programs on every machine).
+        Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+    }
+
+    /// A figure of its memory, in MiB.
+    pub fn memory(&self, name: &str) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find(|line| line.starts_with(name)).context("a line of its memory")?;
+        Ok(line.split_whitespace().nth(1).context("a figure")?.parse::<f64>()? / 1024.0)
+    }
+
+    /// The value of a metric that has no labels.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let mut stream = TcpStream::connect(self.ops).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        let line = page.lines().find(|line| line.starts_with(&format!("{name} "))).context("the metric")?;
+        Ok(line.rsplit(' ').next().unwrap_or_default().parse()?)
+    }
+
+    /// Ends it as Kubernetes does.
+    pub fn stop(mut self) -> Result<()> {
+        ensure!(Command::new("kill").arg(self.child.id().to_string()).status()?.success(), "kill failed");
+        ensure!(self.child.wait()?.success(), "the server did not end well");
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // After a stop there is nothing left to end.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A program, on the cores that it may use as far as that can be said here.
+fn on(cores: Cores, program: &Path) -> Command {
+    let has_taskset = Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+    if cores == Cores::First && has_taskset {
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(program);
+        return command;
+    }
+    Command::new(program)
+}
