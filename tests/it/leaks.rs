@@ -151,7 +151,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 /// What a scenario logs at the most talkative level.
-fn logged<Fut: Future<Output = ()>>(backend: Backend, format: LogFormat, scenario: impl FnOnce(World) -> Fut) -> Option<String> {
+pub fn logged<Fut: Future<Output = ()>>(backend: Backend, format: LogFormat, scenario: impl FnOnce(World) -> Fut) -> Option<String> {
     if backend == Backend::Postgres && postgres::cluster().is_none() {
         return None;
     }

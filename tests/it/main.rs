@@ -21,6 +21,7 @@ mod at_rest;
 mod audit;
 mod away;
 mod bad_input;
+mod canaries;
 mod cancels;
 mod claims;
 mod cli;

@@ -202,7 +202,8 @@ impl Hasher {
 
 /// A thread's life. The blocks are its own; they grow to what the largest stored hash asks for, which [`Stored::read`] bounds.
 fn run(receiver: &Mutex<mpsc::Receiver<Job>>, shared: &Shared) {
-    let mut blocks = vec![Block::default(); shared.parameters.block_count()];
+    // Made by the first job: a replica that only answers for tokens never needs them.
+    let mut blocks = Vec::new();
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
