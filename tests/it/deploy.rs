@@ -1,10 +1,10 @@
 //! What is deployed agrees with the code: image, compose files and Kubernetes manifests name ports, probes, settings, commands, paths
 //! and times that the server has, so that nothing is renamed in one place only. Linters look at their form (`.ci/deploy`).
 
+mod compose;
 mod files;
 mod image;
 mod kubernetes;
-mod settings;
 
 use doorward::config::Config;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use doorward::config::{self, Config};
+use doorward::config::{self, Config, Problems};
 use doorward::values::{entropy::Entropy, secret};
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde_json::{Map, Value};
@@ -72,13 +72,18 @@ pub fn key(variable: &str) -> Option<String> {
 
 /// The configuration that these variables make, where each file that they name holds a good secret.
 pub fn load(variables: &Variables) -> Config {
+    try_load(variables).unwrap_or_else(|problems| panic!("the server refuses what is deployed: {problems}"))
+}
+
+/// What the server says to these variables.
+pub fn try_load(variables: &Variables) -> Result<Config, Problems> {
     let folder = tempfile::tempdir().unwrap();
     let known = config::keys();
     let environment = variables.iter().map(|(name, value)| {
         let key = key(name).unwrap_or_else(|| panic!("{name} sets no key"));
         assert!(known.contains(&key) || known.contains(&format!("{key}_file")), "{name}: there is no key {key}");
         let content = match key.as_str() {
-            "secrets.root_file" => secret::generate_root(&Entropy::system()).to_string(),
+            "secrets.root_file" => secret::generate_root(&Entropy::system()),
             "database.url_file" => "postgres://doorward:secret@postgres/doorward".to_owned(),
             _ => return (name.clone(), value.clone()),
         };
@@ -86,8 +91,7 @@ pub fn load(variables: &Variables) -> Config {
         fs::write(&file, content).unwrap();
         (name.clone(), file.to_str().unwrap().to_owned())
     });
-    let loaded = Config::load(None, environment.collect::<Vec<_>>());
-    loaded.unwrap_or_else(|problems| panic!("the server refuses what is deployed: {problems}"))
+    Config::load(None, environment.collect::<Vec<_>>())
 }
 
 /// The instructions of the image, each with its words, continued lines joined.

@@ -26,7 +26,10 @@ fn server() -> Value {
     named(&pod()["containers"], "doorward").clone()
 }
 
-/// A container's variables over the ConfigMap's.
+/// What the operator must add to the settings.
+const ISSUER: &str = "DOORWARD__TOKENS__ISSUER";
+
+/// A container's variables over the ones of `settings.env`.
 fn variables(container: &Value) -> Variables {
     let text = text(&format!("{FOLDER}/settings.env"));
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -36,8 +39,15 @@ fn variables(container: &Value) -> Variables {
     variables
 }
 
+/// The configuration of a container whose operator has set what is theirs to set.
+fn load_of(container: &Value) -> Config {
+    let mut variables = variables(container);
+    variables.insert(ISSUER.to_owned(), "https://auth.example.com".to_owned());
+    load(&variables)
+}
+
 fn config() -> Config {
-    load(&variables(&server()))
+    load_of(&server())
 }
 
 /// The port that a container's port of this name is.
@@ -51,7 +61,7 @@ fn pods_start_with_their_settings() {
     assert_eq!(settings["envs"], json!(["settings.env"]));
     for container in list(&pod()["initContainers"]).chain(list(&pod()["containers"])) {
         assert_eq!(container["envFrom"], json!([{ "configMapRef": { "name": settings["name"] } }]));
-        let config = load(&variables(container));
+        let config = load_of(container);
         assert!(!config.database.is_sqlite(), "several replicas need PostgreSQL");
         assert!(container["command"].is_null(), "the entry point is the image's");
         assert_is_command(&strings(&container["args"]));
@@ -59,6 +69,13 @@ fn pods_start_with_their_settings() {
     assert_eq!(strings(&named(&pod()["initContainers"], "migrate")["args"]), ["migrate", "up"]);
     assert_eq!(strings(&server()["args"]), ["serve"]);
     assert!(!config().database.migrate_on_start(), "migrations are a step of their own");
+}
+
+#[test]
+fn nobody_serves_under_the_issuer_of_an_example() {
+    assert!(text(&format!("{FOLDER}/settings.env")).contains(&format!("#{ISSUER}=")), "the line to fill in");
+    let problems = try_load(&variables(&server())).unwrap_err().to_string();
+    assert!(problems.lines().count() == 1 && problems.starts_with("tokens.issuer: "), "nothing else is missing: {problems}");
 }
 
 #[test]
@@ -150,7 +167,7 @@ fn secrets_are_references() {
     let files: BTreeSet<String> = fs::read_dir(repository().join(FOLDER))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml")
+        .filter(|name| name != "kustomization.yaml" && name != "settings.env")
         .collect();
     let listed = manifest("kustomization")["resources"].clone();
     let resources: BTreeSet<String> = strings(&listed).into_iter().map(str::to_owned).collect();
@@ -186,8 +203,7 @@ fn pods_have_no_rights_that_they_do_not_need() {
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
     for container in list(&pod["initContainers"]).chain(list(&pod["containers"])) {
-        let restricted =
-            json!({ "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } });
+        let restricted = json!({ "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } });
         assert_eq!(container["securityContext"], restricted);
     }
     assert_eq!(manifest("namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
