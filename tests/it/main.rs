@@ -29,6 +29,7 @@ mod config;
 mod connections;
 mod contract;
 mod ctx;
+mod deploy;
 mod flow;
 mod foreign_ids;
 mod forged;
