@@ -129,6 +129,30 @@ pub fn has_database(config: &Config) -> Result<bool, StartError> {
     }
 }
 
+/// The file of an SQLite database; none on PostgreSQL.
+///
+/// # Errors
+/// [`StartError::Failed`] for a URL that is neither.
+pub fn database_file(config: &Config) -> Result<Option<PathBuf>, StartError> {
+    Ok(match Target::parse(config.database.url.expose_secret())? {
+        Target::Sqlite(path) => Some(path),
+        Target::Postgres => None,
+    })
+}
+
+/// That an SQLite file is there, and a database of ours. Changes nothing, and needs no root secret.
+///
+/// # Errors
+/// [`StartError::Database`].
+pub(super) async fn check_ours(config: &Config, path: &Path) -> Result<(), StartError> {
+    let shown = path.display().to_string();
+    if !database_exists(path)? {
+        return Err(StartError::Database(format!("there is no database {shown}: say in database.url which one is meant")));
+    }
+    check_database_file(path)?;
+    look(config, &shown).await.map(drop)
+}
+
 /// A database that is there, is ours, has its schema and belongs to these roots.
 struct Prepared {
     store: Store,
@@ -286,7 +310,7 @@ fn make_key_file(path: &Path, entropy: &Entropy) -> std::io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
