@@ -63,7 +63,9 @@ pub async fn make(config: &Config, to: &Path, entropy: &Entropy) -> Result<Backu
     start::check_ours(config, &database).await?;
     let shown = to.display();
     let failed = |e: &dyn std::fmt::Display| {
-        BackupError::Target(format!("the copy {shown} cannot be written ({e}): nothing was left there; is there room, and the right to write?"))
+        BackupError::Target(format!(
+            "the copy {shown} cannot be written ({e}): nothing was left there; is there room, and the right to write?"
+        ))
     };
     let draft = Draft::open(to, entropy)?;
     backup::copy(&config.database, &draft.path).await.map_err(|e| failed(&cause(&e)))?;

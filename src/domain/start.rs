@@ -140,6 +140,12 @@ pub fn database_file(config: &Config) -> Result<Option<PathBuf>, StartError> {
     })
 }
 
+/// That the folder of an SQLite database is missing.
+#[must_use]
+pub fn no_folder(folder: &Path) -> StartError {
+    StartError::Database(format!("the folder {} of the database does not exist: make it first", folder.display()))
+}
+
 /// That an SQLite file is there, and a database of ours. Changes nothing, and needs no root secret.
 ///
 /// # Errors
@@ -189,7 +195,7 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
         let hint = "database.migrate_on_start is off: run `doorward migrate up` first";
         return Err(StartError::Database(format!("there is no database {shown}, and {hint}")));
     } else if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        return Err(StartError::Database(format!("the folder {} of the database does not exist: make it first", folder.display())));
+        return Err(no_folder(folder));
     }
     // The key comes first: a crash between the two leaves a key without a database, which the next start uses.
     let configured = configured_roots(config)?;

@@ -3,7 +3,9 @@
 
 use std::{
     path::{Path, PathBuf},
-    str::FromStr, time::Duration};
+    str::FromStr,
+    time::Duration,
+};
 
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection,
