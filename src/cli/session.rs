@@ -30,8 +30,8 @@ pub enum SessionCommand {
     List(List),
     /// End sessions: their access and refresh tokens are refused at once, by running servers too
     ///
-    /// With --user, --tenant or --everything also tokens that this database knows nothing of, as
-    /// after a restored backup. Whoever is shut out can log in again.
+    /// With --everything also after a backup was restored, which brings back what was ended since.
+    /// Whoever is shut out can log in again: to keep them out, disable the user.
     #[command(verbatim_doc_comment, after_help = REVOKE_EXAMPLES)]
     Revoke(Revoke),
 }

@@ -1,8 +1,8 @@
 //! Ending sessions as an operator: one by one, or all of a user, of a tenant or of the instance by moving one row's epoch on.
 //!
-//! A moved epoch is one changed row, however many sessions there are: nothing has to be found for nothing to be forgotten, and what was
-//! copied out of the database before, or comes back with an old backup, is as dead as what is in it. A login of afterwards opens its
-//! session under the new epoch and is good.
+//! A moved epoch is one changed row, however many sessions there are: nothing has to be found, so nothing is forgotten, also not what is
+//! opened or refreshed at the same moment. Every session remembers the epochs that it was opened under, and every check of a token compares
+//! them: running servers refuse at once. A login of afterwards opens its session under the new epoch and is good.
 
 use serde_json::json;
 
@@ -143,9 +143,8 @@ pub async fn revoke(app: &App, id: SessionId, actor: Actor) -> Result<bool> {
     app.store.write("revoke_session", (id, origin.time, event), unit).await
 }
 
-/// Ends every session of a user, a tenant or everybody; answers how many there were.
-///
-/// The epoch moves also where there is none: that is what a restored backup needs, which knows less than what was given out since.
+/// Ends every session of a user, a tenant or everybody; answers how many there were. The epoch moves also where there is none: the count
+/// is for the operator, and a login may come between it and the move.
 ///
 /// # Errors
 /// [`Error::NotFound`] for a user or a tenant that is deleted.
