@@ -1,16 +1,13 @@
 //! `doorward backup FILE`.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     failure::Failure,
     output::{self, Format},
+    signals::Signals,
 };
 use crate::{
     config::Config,
@@ -40,11 +37,11 @@ pub struct Backup {
 /// # Errors
 /// What `domain::backup` refuses.
 pub async fn run(request: &Backup, config: &Config, format: Format) -> Result<(), Failure> {
-    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let mut signals = Signals::new().map_err(|e| Failure::new(format!("signals cannot be received: {e}")))?;
     let entropy = Entropy::system();
     let made = tokio::select! {
         made = backup::make(config, &request.file, &entropy) => made?,
-        () = any(&mut signals) => return Err(Failure::new("interrupted: no copy was made")),
+        () = signals.next() => return Err(Failure::new("interrupted: no copy was made")),
     };
     let root = match &made.key_file {
         Some(key) => format!("The key file {}", key.display()),
@@ -68,23 +65,6 @@ pub async fn run(request: &Backup, config: &Config, format: Format) -> Result<()
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The first of the signals; never, where none can be received.
-async fn any(signals: &mut [io::Result<Signal>; 3]) {
-    let [interrupt, terminate, hangup] = signals;
-    tokio::select! {
-        () = next(interrupt) => {}
-        () = next(terminate) => {}
-        () = next(hangup) => {}
-    }
-}
-
-async fn next(signal: &mut io::Result<Signal>) {
-    match signal {
-        Ok(signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
-    }
 }
 
 impl From<BackupError> for Failure {

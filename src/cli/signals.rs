@@ -1,6 +1,6 @@
-//! What stops a server from outside: SIGTERM of a supervisor, SIGINT of Ctrl-C, SIGHUP of a terminal that is closed.
+//! What stops long work from outside: SIGTERM of a supervisor, SIGINT of Ctrl-C, SIGHUP of a terminal that is closed.
 //!
-//! All three stop it cleanly. A SIGHUP that was ignored when the program started stays so: that is how `nohup` keeps it running.
+//! All three stop a server cleanly. A SIGHUP that was ignored when the program started stays so: that is how `nohup` keeps it running.
 
 use std::{convert::Infallible, fs, io};
 
@@ -29,14 +29,19 @@ impl Signals {
     pub(super) async fn pass_on(mut self, stop: &watch::Sender<Stop>) -> Infallible {
         let mut next = Stop::Drain;
         loop {
-            tokio::select! {
-                Some(()) = self.terminate.recv() => {}
-                Some(()) = self.interrupt.recv() => {}
-                Some(()) = hung_up(&mut self.hangup) => {}
-                else => std::future::pending().await,
-            }
+            self.next().await;
             stop.send_replace(next);
             next = Stop::Now;
+        }
+    }
+
+    /// Waits for the next one of any kind.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            Some(()) = self.terminate.recv() => {}
+            Some(()) = self.interrupt.recv() => {}
+            Some(()) = hung_up(&mut self.hangup) => {}
+            else => std::future::pending().await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A copy of an SQLite database, while servers and commands write to it.
 //!
 //! ```text
-//! draft beside FILE, 0600 ─► SQLite copies one snapshot ─► checked ─► synced ─► linked as FILE ─► folder synced
+//! draft beside FILE, private ─► SQLite copies one snapshot ─► checked ─► synced ─► linked as FILE ─► folder synced
 //! ```
 //!
 //! FILE is there whole or not at all, and what is there already is never written over. The root secret is not in the copy: whoever gets
@@ -12,9 +12,9 @@
 //! Hence `session revoke --everything` after a restore.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -92,9 +92,11 @@ fn is_there(to: &Path) -> BackupError {
     BackupError::Target(format!("{} is there already, and is not written over: name another file", to.display()))
 }
 
-/// A file that becomes the copy or goes away.
+/// A file that becomes the copy or goes away, in a folder of its own: SQLite makes the file anew where it is gone, as when the work is
+/// broken off just before it would open it, but not without the folder.
 struct Draft {
     path: PathBuf,
+    own: PathBuf,
     folder: PathBuf,
 }
 
@@ -113,11 +115,13 @@ impl Draft {
             _ => BackupError::Target(format!("the folder {} cannot be used: {e}", parent.display())),
         })?;
         let suffix = secret::hex(&entropy.bytes::<8>());
-        let path = start::with_suffix(&folder.join(name), &format!(".{suffix}.part"));
+        let own = start::with_suffix(&folder.join(name), &format!(".{suffix}.part"));
+        let failed = |e| BackupError::Target(format!("the copy {shown} cannot be made: {e}"));
+        DirBuilder::new().mode(0o700).create(&own).map_err(failed)?;
+        let draft = Self { path: own.join("copy"), own, folder };
         // It has hashes of passwords and addresses of people, from its first byte on.
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        made.map_err(|e| BackupError::Target(format!("the copy {shown} cannot be made: {e}")))?;
-        Ok(Self { path, folder })
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft.path).map_err(failed)?;
+        Ok(draft)
     }
 
     /// Puts the synced file in its place; answers its size.
@@ -131,7 +135,7 @@ impl Draft {
                 OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
                 fs::rename(&self.path, to).inspect_err(|_| drop(fs::remove_file(to)))?;
             }
-            Ok(()) => fs::remove_file(&self.path)?,
+            Ok(()) => {}
         }
         File::open(&self.folder)?.sync_all()?;
         Ok(file.metadata()?.len())
@@ -140,7 +144,11 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // It has its own name no longer where it was published.
-        drop(fs::remove_file(&self.path));
+        // A file that is made while the folder is emptied keeps it: then once more.
+        for _ in 0..3 {
+            if fs::remove_dir_all(&self.own).is_ok() {
+                break;
+            }
+        }
     }
 }

@@ -60,6 +60,15 @@ impl Place {
         Ran::new(self.command(words).stdin(Stdio::null()).output().unwrap())
     }
 
+    /// A server that must not come to serve; where it does, it is ended and has not been refused.
+    fn serve_in_vain(&self) -> Ran {
+        let program = self.command(&["serve"]);
+        let mut command = Command::new("timeout");
+        command.arg("20").arg(program.get_program()).arg("serve").current_dir(self.folder.path());
+        command.env_clear().envs(self.settings.iter().cloned());
+        Ran::new(command.stdin(Stdio::null()).output().unwrap())
+    }
+
     fn run_with(&self, words: &[&str], input: &[u8]) -> Ran {
         let mut child = self.command(words).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();

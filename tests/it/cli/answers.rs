@@ -21,13 +21,13 @@ fn a_second_server_on_the_same_file_is_refused_and_commands_are_not() {
     first.wait_for("grpcurl");
     let pid = format!("(process {})", first.child.id());
     let refused = ["another server", &pid, "serves the database doorward.db already", "DOORWARD__DATABASE__URL", "PostgreSQL"];
-    place.run(&["serve"]).refused(&refused);
+    place.serve_in_vain().refused(&refused);
     place.user("ann@example.com");
     // By another name of the same file.
     std::os::unix::fs::symlink("doorward.db", place.file("link.db")).unwrap();
     let by_link = Place { folder: TempDir::new().unwrap(), settings: Vec::new() };
     let by_link = by_link.set("database.url", &format!("sqlite://{}", place.file("link.db").display()));
-    by_link.run(&["serve"]).refused(&["another server", &pid]);
+    by_link.serve_in_vain().refused(&["another server", &pid]);
     // A database of its own is no matter.
     let elsewhere = free_ports();
     let mut other = Serving::start(&elsewhere);
@@ -49,7 +49,7 @@ fn whatever_ends_a_server_lets_the_next_one_in() {
     }
     // Also one that was refused for something else.
     place.sql_write("doorward.db", "UPDATE instance SET root_check = 'another'");
-    let ran = place.run(&["serve"]);
+    let ran = place.serve_in_vain();
     assert!(ran.code == 1 && ran.err.contains("another root secret"), "{ran:?}");
     assert!(!place.file("doorward.db.serving").exists());
 }
@@ -77,11 +77,11 @@ fn an_address_that_cannot_be_had_names_the_variable_to_set() {
     let taken = held.local_addr().unwrap().to_string();
     for (key, variable) in [("server.grpc_addr", "DOORWARD__SERVER__GRPC_ADDR"), ("server.ops_addr", "DOORWARD__SERVER__OPS_ADDR")] {
         let place = free_ports().set(key, &taken);
-        place.run(&["serve"]).refused(&[key, &taken, "stop what listens there", &format!("set {variable}")]);
+        place.serve_in_vain().refused(&[key, &taken, "stop what listens there", &format!("set {variable}")]);
         assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0, "nothing was made");
     }
     let place = free_ports().set("server.ops_addr", "192.0.2.1:9090").set("tokens.issuer", "https://doorward.example");
-    place.set("callers.mode", "optional").run(&["serve"]).refused(&["192.0.2.1:9090", "an address that this machine has"]);
+    place.set("callers.mode", "optional").serve_in_vain().refused(&["192.0.2.1:9090", "an address that this machine has"]);
 }
 
 #[test]
@@ -107,11 +107,11 @@ fn a_closed_terminal_stops_a_server_but_not_one_under_nohup() {
     command.arg(program.get_program()).current_dir(place.folder.path()).env_clear().envs(place.settings.iter().cloned());
     let mut serving = Serving::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
     serving.wait_for("grpcurl");
+    let status = fs::read_to_string(format!("/proc/{}/status", serving.child.id())).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    assert_eq!(u64::from_str_radix(ignored.trim(), 16).unwrap() & 1, 1, "it hears what nohup keeps from it");
     serving.signal("HUP");
-    // It is there still, and goes on to answer: the second signal is the first that it hears.
     serving.signal("TERM");
-    serving.wait_for("stopping");
-    assert_eq!(serving.log.iter().filter(|line| line.contains("stopping")).count(), 1);
     assert_eq!(serving.ended().0, Some(0));
     let place = free_ports().set("server.shutdown_grace", "1h");
     let mut serving = Serving::start(&place);
