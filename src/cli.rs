@@ -1,16 +1,19 @@
 //! The command `doorward`: what operators type. A command calls `domain`, which decides, and says what came of it.
 //!
 //! ```text
-//! main.rs ─ words, environment ─► run ─► configuration ─► logging ─► serve | migrate
-//!                                  │                              └► Desk (an opened service) ─► user | tenant | role | member
-//!                                  └► secret: needs neither
+//! main.rs ─ words, environment ─► run ─► configuration ─► logging ─► serve | migrate | backup
+//!                                  │                              └► Desk (an opened service) ─► user | tenant | role | member |
+//!                                  │                                                            session | demo
+//!                                  └► secret, completions, health: need neither
 //! exit codes: 0 done · 1 refused or failed, with one sentence on standard error · 2 typed wrongly (clap)
 //! ```
 //!
 //! | file | what |
 //! |---|---|
-//! | `serve.rs`, `first_superuser.rs` | the server, and whom a fresh one can be entered by |
-//! | `migrate.rs user.rs tenant.rs role.rs member.rs secret.rs` | one noun a file |
+//! | `serve.rs`, `signals.rs`, `only_server.rs` | the server, what stops it, and that it is the only one of an SQLite file |
+//! | `first_superuser.rs` | whom a fresh server can be entered by |
+//! | `migrate.rs user.rs tenant.rs role.rs member.rs session.rs secret.rs` | one noun a file |
+//! | `health.rs backup.rs demo.rs completions.rs` | one act a file |
 //! | `desk.rs` | what the commands work with; who typed |
 //! | `password.rs` | where passwords come from |
 //! | `confirm.rs` | asking before something is ended |
@@ -32,17 +35,24 @@ use crate::{
     telemetry,
 };
 
+pub mod backup;
+pub mod completions;
 pub mod confirm;
+pub mod demo;
 pub mod desk;
 pub mod failure;
 pub mod first_superuser;
+pub mod health;
 pub mod member;
 pub mod migrate;
+mod only_server;
 pub mod output;
 pub mod password;
 pub mod role;
 pub mod secret;
 pub mod serve;
+pub mod session;
+mod signals;
 pub mod tenant;
 pub mod user;
 pub mod views;
@@ -72,6 +82,13 @@ pub struct Cli {
 /// Over the flags that every command has, in help texts.
 const GLOBAL: &str = "Options of every command";
 const EXAMPLES: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed, with a sentence on standard error that says what to do next
+  2  typed wrongly
+
+What ends or replaces something says what it would do and asks at a terminal; elsewhere it needs --yes.
+
 Examples:
   doorward
   doorward user create --superuser --email admin@example.com
@@ -98,6 +115,30 @@ pub enum Command {
     /// Members of a tenant: who of the users belongs to it, with which roles
     #[command(subcommand)]
     Member(member::MemberCommand),
+    /// Sessions: logins, from their opening to their end
+    #[command(subcommand)]
+    Session(session::SessionCommand),
+    /// Copy the SQLite database to a file, also while a server writes to it
+    ///
+    /// The copy is whole, checked, and for its owner alone. The key file is not in it: keep a
+    /// copy of that too, and apart from this one.
+    #[command(verbatim_doc_comment, after_help = backup::EXAMPLES)]
+    Backup(backup::Backup),
+    /// Fill an empty database with two tenants and five people, for trying things out only
+    ///
+    /// Nothing of it is for production: all five have one password, and need not change it.
+    /// A database that has users or tenants is refused and left as it is.
+    #[command(verbatim_doc_comment, after_help = demo::EXAMPLES)]
+    Demo(demo::DemoFlags),
+    /// Ask a running server how it is, for exec probes
+    ///
+    /// It asks grpc.health.v1.Health/Check on `server.ops_addr`, and prints the status. It opens no
+    /// database and needs no secret.
+    #[command(verbatim_doc_comment, after_help = health::EXAMPLES)]
+    Health(health::Health),
+    /// Print a script that lets a shell complete commands and flags
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Completions),
     /// Secrets for the configuration
     #[command(subcommand)]
     Secret(secret::SecretCommand),
@@ -117,9 +158,13 @@ pub fn run(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
 fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     let command = match cli.command.unwrap_or(Command::Serve) {
         Command::Secret(command) => return secret::run(&command, cli.format),
+        Command::Completions(request) => return completions::run(&request),
         command => command,
     };
     let environment = Environment::read(environment)?;
+    if let Command::Health(request) = &command {
+        return health::run(request, cli.config.as_deref(), environment.settings, cli.format);
+    }
     let config = Config::load(cli.config.as_deref(), environment.settings)?;
     let mut log = config.log.clone();
     if !matches!(command, Command::Serve) && log.level == Log::default().level {
@@ -138,10 +183,14 @@ async fn dispatch(command: Command, config: Config, format: Format, operator: St
     match command {
         Command::Serve => Box::pin(serve::run(config)).await,
         Command::Migrate(command) => migrate::run(&command, &config, format).await,
-        Command::Secret(command) => secret::run(&command, format),
+        Command::Backup(request) => backup::run(&request, &config, format).await,
+        // These were done before there was a configuration.
+        Command::Secret(_) | Command::Completions(_) | Command::Health(_) => Err(Failure::new("this needs no configuration")),
         Command::User(command) => desk::with(config, format, operator, async |desk| user::run(desk, command).await).await,
         Command::Tenant(command) => desk::with(config, format, operator, async |desk| tenant::run(desk, command).await).await,
         Command::Role(command) => desk::with(config, format, operator, async |desk| role::run(desk, command).await).await,
         Command::Member(command) => desk::with(config, format, operator, async |desk| member::run(desk, command).await).await,
+        Command::Session(command) => desk::with(config, format, operator, async |desk| session::run(desk, command).await).await,
+        Command::Demo(flags) => desk::with(config, format, operator, async |desk| demo::run(desk, &flags).await).await,
     }
 }

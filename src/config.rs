@@ -35,7 +35,7 @@ mod source;
 pub mod tokens;
 mod value;
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 pub use bootstrap::Bootstrap;
 pub use callers::{Callers, CallersMode};
@@ -98,6 +98,18 @@ impl Config {
             config.check(&mut reader);
         }
         reader.finish(config)
+    }
+
+    /// `server.ops_addr` alone, for who only asks a server how it is: whatever is wrong with other keys, or with the files that they
+    /// name, is the server's to say.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the key's value is no address.
+    pub fn load_ops_addr(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<SocketAddr, Problems> {
+        let mut reader = Reader::new(file, environment);
+        let mut addr = Server::default().ops_addr;
+        reader.section("server").set("ops_addr", &mut addr);
+        reader.finish(addr)
     }
 
     fn read(reader: &mut Reader) -> Self {

@@ -8,23 +8,29 @@
 //! | `login.rs` | a password → a session |
 //! | `refresh.rs` | a refresh token → the next one |
 //! | `sessions.rs` | what a session is, how it ends |
+//! | `revocation.rs` | sessions ended by operators, one by one or by an epoch |
 //! | `password_change.rs` | a new password |
 //! | `tokens.rs`, `tokens/` | access tokens: minting, two layers of verification |
 //! | `access.rs` | who may act, in which tenant, with what |
 //! | `validate.rs` | the question that backends ask |
 //! | `tenants.rs users.rs roles.rs memberships.rs` | administration |
+//! | `demo.rs` | tenants and people for trying things out |
+//! | `backup.rs` | a copy of an SQLite database |
 //! | `audit.rs` | what becomes an event |
 
 use crate::error::Result;
 
 pub mod access;
 pub mod audit;
+pub mod backup;
+pub mod demo;
 pub mod keys;
 pub mod login;
 pub mod memberships;
 pub mod password_change;
 pub mod passwords;
 pub mod refresh;
+pub mod revocation;
 pub mod roles;
 pub mod sessions;
 pub mod start;

@@ -14,7 +14,7 @@
 //! | `health.rs` | what the server says about itself |
 //! | `metrics.rs` | what it counts, and the page that shows it |
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -63,12 +63,28 @@ pub enum Stop {
 
 /// A listener that could not be opened.
 #[derive(Debug, Error)]
-#[error("{key} cannot listen on {address}: {cause}; is another server running there? Choose another address")]
+#[error("{key} cannot listen on {address}: {cause}; {}: set {variable}, or {key} in the configuration's file", self.hint())]
 pub struct BindError {
     key: &'static str,
+    variable: &'static str,
     address: SocketAddr,
     cause: std::io::Error,
 }
+
+impl BindError {
+    fn hint(&self) -> &'static str {
+        match self.cause.kind() {
+            ErrorKind::AddrInUse => "stop what listens there, or choose another address",
+            ErrorKind::AddrNotAvailable => "choose an address that this machine has",
+            ErrorKind::PermissionDenied => "choose a port of 1024 or above",
+            _ => "choose another address",
+        }
+    }
+}
+
+/// Key and variable of each listener.
+const GRPC_ADDR: (&str, &str) = ("server.grpc_addr", "DOORWARD__SERVER__GRPC_ADDR");
+const OPS_ADDR: (&str, &str) = ("server.ops_addr", "DOORWARD__SERVER__OPS_ADDR");
 
 /// A server whose listeners are open and whose ops listener already answers.
 pub struct Server {
@@ -95,8 +111,8 @@ impl Server {
     /// # Errors
     /// [`BindError`] with the address that is taken.
     pub async fn bind(config: &Config, stop: watch::Receiver<Stop>) -> Result<Self, BindError> {
-        let (grpc, grpc_addr) = listen("server.grpc_addr", config.server.grpc_addr).await?;
-        let (ops_listener, ops_addr) = listen("server.ops_addr", config.server.ops_addr).await?;
+        let (grpc, grpc_addr) = listen(GRPC_ADDR, config.server.grpc_addr).await?;
+        let (ops_listener, ops_addr) = listen(OPS_ADDR, config.server.ops_addr).await?;
         let limits = limits(&config.server);
         let (health, states) = watch::channel(HealthState::default());
         let reporter = HealthReporter::new();
@@ -172,8 +188,8 @@ impl Server {
     }
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
-    let failed = |cause| BindError { key, address, cause };
+async fn listen((key, variable): (&'static str, &'static str), address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |cause| BindError { key, variable, address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `connect.rs` | pools and their settings |
 //! | `schema.rs` | migrations under a lock, the check *required ⊆ applied* |
+//! | `backup.rs` | a copy of an SQLite database |
 //! | `errors.rs` | driver errors in the words of the house |
 //! | `metrics.rs` | what is counted |
 //! | `facts.rs` | everything that a decision about a session needs, in one statement |
@@ -40,6 +41,7 @@ use crate::{
 };
 
 pub mod audit_events;
+pub mod backup;
 mod connect;
 pub mod credentials;
 mod entity;

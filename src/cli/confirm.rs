@@ -24,12 +24,16 @@ impl Confirm {
             return Ok(());
         }
         if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-            return Err(Failure::new(format!("this {what}: add --yes to do it")));
+            return Err(Failure::new(format!("this {what}; there is no terminal to ask at: add --yes to do it")));
         }
         let mut answer = String::new();
         write!(io::stderr(), "This {what}. Go on? [y/N] ")
             .and_then(|()| io::stdin().read_line(&mut answer))
             .map_err(|e| Failure::new(format!("the terminal cannot be read: {e}")))?;
+        if answer.is_empty() {
+            // Ctrl-D: the cursor still stands behind the question.
+            drop(writeln!(io::stderr()));
+        }
         if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::new("nothing was changed")) }
     }
 }

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::output::quoted;
 use crate::{
     config::Problems,
     domain::start::StartError,
@@ -19,6 +20,19 @@ impl Failure {
     pub fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }
+
+    /// The same with a real name in the place of a placeholder, where the sentence names a command to be typed next.
+    #[must_use]
+    pub fn naming(self, placeholder: &str, name: &str) -> Self {
+        Self(self.0.replace(&format!(" {placeholder}"), &format!(" {}", shell_word(name))))
+    }
+}
+
+/// A name as it is typed: in quotes where a shell would read more into it.
+fn shell_word(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+' | ':');
+    let shown = quoted(&name);
+    if !name.is_empty() && name.chars().all(is_plain) { shown } else { format!("'{}'", shown.replace('\'', "'\\''")) }
 }
 
 impl From<Error> for Failure {
@@ -58,7 +72,7 @@ fn sentence(error: &Error) -> String {
         }
         Error::NotFound(what) => missing(what),
         Error::Taken(taken) => format!("{error}: {}", instead(*taken)),
-        Error::SeatLimit => format!("{error}: `doorward member remove` makes room"),
+        Error::SeatLimit => format!("{error}: `doorward member list --tenant TENANT` shows them, and `doorward member remove` makes room"),
         // These two texts are meant for the log, and the operator of a command reads what a log would hold.
         Error::Unavailable(cause) => format!("{error} ({cause}): check database.url and try again"),
         Error::Internal(cause) => format!("{error}: {cause}"),
@@ -87,6 +101,7 @@ fn missing(what: &str) -> String {
         "user" => "there is no user of this id, e-mail address or user name: see `doorward user list`".to_owned(),
         "tenant" => "there is no tenant of this id or slug: see `doorward tenant list`".to_owned(),
         "role" => "the tenant has no role of this name: see `doorward role list --tenant TENANT`".to_owned(),
+        "session" => "there is no session of this id: see `doorward session list --user USER`".to_owned(),
         "membership" => "the user is no member of the tenant: see `doorward member list --tenant TENANT`".to_owned(),
         other => format!("the {other} does not exist"),
     }
@@ -98,6 +113,6 @@ const fn instead(taken: Taken) -> &'static str {
         Taken::Username => "`doorward user show NAME` says by whom",
         Taken::Slug | Taken::TaxId | Taken::ExternalId => "`doorward tenant list --format json` says by which",
         Taken::RoleName => "choose another, or see `doorward role list --tenant TENANT`",
-        Taken::Member => "remove and add them again to change their roles",
+        Taken::Member => "to change their roles, `doorward member remove --tenant TENANT --user USER` and add them again",
     }
 }

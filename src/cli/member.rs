@@ -9,7 +9,11 @@ use super::{
     output,
     views::{MemberView, user_name},
 };
-use crate::domain::{memberships, tenants, users};
+use crate::{
+    domain::{memberships, roles, tenants, users},
+    error::Error,
+    store::tenants::Tenant,
+};
 
 /// What to do about members.
 #[derive(Debug, Subcommand)]
@@ -80,11 +84,29 @@ pub async fn run(desk: &Desk, command: MemberCommand) -> Result<(), Failure> {
 async fn add(desk: &Desk, request: Add) -> Result<(), Failure> {
     let tenant = tenants::resolve(&desk.app, &request.tenant).await?;
     let user = users::resolve(&desk.app, &request.user).await?;
-    let (membership, roles) = memberships::add(&desk.app, &tenant, &user, request.roles, desk.actor()).await?;
+    let added = memberships::add(&desk.app, &tenant, &user, request.roles.clone(), desk.actor()).await;
+    let (membership, roles) = match added {
+        Ok(added) => added,
+        Err(Error::NotFound("role")) => return Err(unknown_roles(desk, &tenant, &request.roles).await),
+        Err(error) => return Err(Failure::from(error).naming("TENANT", &tenant.slug).naming("USER", &request.user)),
+    };
     let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
     let (who, slug) = (user_name(&user), output::quoted(&tenant.slug));
     let text = format!("The user {who} is a member of the tenant {slug} with the roles {}.", output::quoted(&names.join(", ")));
     output::one(desk.format, &MemberView::new(&membership, &user, &roles), &text)
+}
+
+/// Which of the names are no role of the tenant, and which would be one.
+async fn unknown_roles(desk: &Desk, tenant: &Tenant, names: &[String]) -> Failure {
+    let roles = match roles::list(&desk.app, tenant.id).await {
+        Ok(roles) => roles,
+        Err(error) => return error.into(),
+    };
+    let unknown: Vec<String> = names.iter().filter(|name| roles.iter().all(|role| role.name != **name)).map(output::quoted).collect();
+    let known: Vec<String> = roles.iter().map(|role| output::quoted(&role.name)).collect();
+    let (unknown, known, slug) = (unknown.join(", "), known.join(", "), output::quoted(&tenant.slug));
+    Failure::new(format!("the tenant {slug} has no role {unknown}: it has {known}; `doorward role create --tenant TENANT` makes one"))
+        .naming("TENANT", &tenant.slug)
 }
 
 async fn remove(desk: &Desk, request: &Remove) -> Result<(), Failure> {
@@ -92,7 +114,8 @@ async fn remove(desk: &Desk, request: &Remove) -> Result<(), Failure> {
     let user = users::resolve(&desk.app, &request.user).await?;
     let (who, slug) = (user_name(&user), output::quoted(&tenant.slug));
     request.confirm.ask(&format!("ends the membership of the user {who} in the tenant {slug}"))?;
-    memberships::remove(&desk.app, &tenant, &user, desk.actor()).await?;
+    let removed = memberships::remove(&desk.app, &tenant, &user, desk.actor()).await;
+    removed.map_err(|error| Failure::from(error).naming("TENANT", &tenant.slug))?;
     let ended = serde_json::json!({ "tenant_id": tenant.id, "user_id": user.id, "membership_state": "removed" });
     output::one(desk.format, &ended, &format!("The user {who} is no longer a member of the tenant {slug}."))
 }

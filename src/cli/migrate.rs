@@ -23,7 +23,9 @@ pub enum Migrate {
     #[command(after_help = "Example:\n  doorward migrate up")]
     Up,
     /// List the migrations that this version needs; changes nothing
-    #[command(after_help = "Example:\n  doorward migrate status --format json")]
+    ///
+    /// Exits with 0 when all are applied, and with 1 when some are pending.
+    #[command(after_help = "Example:\n  doorward migrate status --format json || doorward migrate up")]
     Status,
 }
 
@@ -75,8 +77,8 @@ async fn status(config: &Config, format: Format) -> Result<(), Failure> {
     let pending = states.iter().filter(|state| !state.applied).count();
     output::list(format, &states.into_iter().map(MigrationView::from).collect::<Vec<_>>())?;
     match (format, pending) {
-        (Format::Json, _) => Ok(()),
+        (Format::Json, 0) => Ok(()),
         (Format::Text, 0) => output::print("The schema is up to date.\n"),
-        (Format::Text, count) => output::print(&format!("{count} pending: run `doorward migrate up`.\n")),
+        (_, count) => Err(Failure::new(format!("{count} pending: run `doorward migrate up`"))),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, IsTerminal as _, Read},
+    io::{self, ErrorKind, IsTerminal as _, Read, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -30,10 +30,10 @@ const GROUP: usize = 6;
 /// The flags.
 #[derive(Debug, Args)]
 pub struct PasswordFlags {
-    /// Read the password from standard input, up to one line end at its end
+    /// Read the password, one line, from standard input
     #[arg(long, conflicts_with = "password_file")]
     pub password_stdin: bool,
-    /// Read the password from a file, up to one line end at its end
+    /// Read the password, one line, from a file
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// Let the password be good for nothing but choosing another at the first login
@@ -94,7 +94,7 @@ fn read_stdin() -> Result<Password, Failure> {
     read(io::stdin()).map_err(|problem| Failure::new(format!("standard input {problem}")))
 }
 
-/// Everything up to one line end; the error is the rest of a sentence.
+/// The one line of it; the error is the rest of a sentence.
 fn read(source: impl Read) -> Result<Password, String> {
     // All the room at once: growing would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(READ_MAX).unwrap_or_default() + 1));
@@ -107,14 +107,27 @@ fn read(source: impl Read) -> Result<Password, String> {
     if line.is_empty() {
         return Err("holds no password".to_owned());
     }
+    // The rest of a file that was meant for something else, or an empty line too many: better asked than set and not known.
+    if line.contains('\n') {
+        return Err("holds more than one line: a password is one, so leave the others out".to_owned());
+    }
     Ok(Password::new(line.to_owned()))
 }
 
 fn prompt() -> Result<Password, Failure> {
     restore_on_interrupt();
-    let ask = |text| rpassword::prompt_password(text).map_err(|e| Failure::new(format!("the terminal cannot be read: {e}")));
+    let ask = |text| {
+        rpassword::prompt_password(text).map_err(|e| match e.kind() {
+            ErrorKind::UnexpectedEof => {
+                // Ctrl-D: the cursor still stands behind the question.
+                drop(writeln!(io::stderr()));
+                Failure::new("no password was given: nothing was changed")
+            }
+            _ => Failure::new(format!("the terminal cannot be read: {e}")),
+        })
+    };
     let password = Password::new(ask("New password: ")?);
-    let again = Password::new(ask("The same again: ")?);
+    let again = Password::new(ask("The same password again: ")?);
     if password.as_str() == again.as_str() { Ok(password) } else { Err(Failure::new("the two passwords are not the same: try again")) }
 }
 

@@ -66,7 +66,8 @@ async fn create(desk: &Desk, request: Create) -> Result<(), Failure> {
     let Create { tenant, name, description, level, permissions } = request;
     let tenant = tenants::resolve(&desk.app, &tenant).await?;
     let new = NewRoleRequest { name, level, permissions, description };
-    let role = roles::create(&desk.app, &tenant, new, desk.actor()).await?;
+    let created = roles::create(&desk.app, &tenant, new, desk.actor()).await;
+    let role = created.map_err(|error| Failure::from(error).naming("TENANT", &tenant.slug))?;
     let text = format!("Created the role {} of the tenant {} ({}).", output::quoted(&role.name), output::quoted(&tenant.slug), role.id);
     output::one(desk.format, &RoleView::from(&role), &text)
 }

@@ -1,16 +1,13 @@
 //! `doorward serve`: the server from start to stop.
 //!
-//! SIGTERM and SIGINT stop it cleanly, whether it serves yet or still starts; a second one ends it at once. Both exit with 0: who stops
-//! a server is no failure of it.
+//! SIGTERM, SIGINT and SIGHUP stop it cleanly, whether it serves yet or still starts; a second one ends it at once. Both exit with 0: who
+//! stops a server is no failure of it.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
 
-use super::{failure::Failure, first_superuser};
+use super::{failure::Failure, first_superuser, only_server::OnlyServer, signals::Signals};
 use crate::{
     app::App,
     config::{CallersMode, Config},
@@ -22,6 +19,8 @@ use crate::{
 /// For the help text.
 pub(super) const EXAMPLES: &str = "\
 On a fresh machine it makes a database and its key beside it, and prints how to log in.
+SIGTERM, Ctrl-C and a closed terminal stop it cleanly; a second signal ends it at once.
+An SQLite file takes one server, and a local disk; PostgreSQL takes several servers.
 
 Example:
   DOORWARD__SERVER__GRPC_ADDR=127.0.0.1:6000 doorward serve";
@@ -41,6 +40,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config, told: watch::Receiver<Stop>) -> Result<(), Failure> {
+    // To its last line: it is let go after the store is closed.
+    let _only = OnlyServer::claim(&config)?;
     let server = Server::bind(&config, told.clone()).await?;
     let mut stopped = told;
     let app = tokio::select! {
@@ -69,30 +70,4 @@ async fn begin(config: Config, server: &Server) -> Result<Arc<App>, Failure> {
     let app = start::open(config, Clock::system(), Entropy::system()).await?;
     first_superuser::ensure(&app, server.grpc_addr()).await?;
     Ok(Arc::new(app))
-}
-
-/// What a supervisor or Ctrl-C sends.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// The first one asks for a clean stop, each further one for an immediate one. Ends only with the server.
-    async fn pass_on(mut self, stop: &watch::Sender<Stop>) -> std::convert::Infallible {
-        let mut next = Stop::Drain;
-        loop {
-            tokio::select! {
-                Some(()) = self.terminate.recv() => {}
-                Some(()) = self.interrupt.recv() => {}
-                else => std::future::pending().await,
-            }
-            stop.send_replace(next);
-            next = Stop::Now;
-        }
-    }
 }

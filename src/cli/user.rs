@@ -128,15 +128,20 @@ pub async fn run(desk: &Desk, command: UserCommand) -> Result<(), Failure> {
 
 async fn create(desk: &Desk, request: Create) -> Result<(), Failure> {
     let app = &desk.app;
-    let chosen = if request.no_password { None } else { Some(request.password.choose(app.config.passwords.min_length, &app.entropy)?) };
+    let (email, username) = (request.email.clone().unwrap_or_default(), request.username.clone().unwrap_or_default());
+    let refused = |error: Error| Failure::from(error).naming("ADDRESS", &email).naming("NAME", &username);
     let new = NewUserRequest {
         email: request.email,
         username: request.username,
         full_name: request.full_name,
         superuser: request.superuser,
-        password: chosen.as_ref().map(|chosen| (chosen.password.clone(), chosen.must_change)),
+        password: None,
     };
-    let user = users::create(app, new, desk.actor()).await?;
+    // Before a person thinks of a password, and types it twice.
+    users::check_names(app, &new).await.map_err(refused)?;
+    let chosen = if request.no_password { None } else { Some(request.password.choose(app.config.passwords.min_length, &app.entropy)?) };
+    let new = NewUserRequest { password: chosen.as_ref().map(|chosen| (chosen.password.clone(), chosen.must_change)), ..new };
+    let user = users::create(app, new, desk.actor()).await.map_err(refused)?;
     let kind = if user.superuser { "superuser" } else { "user" };
     let text = format!("Created the {kind} {} ({}).", user_name(&user), user.id);
     print(desk, &user, text, chosen.as_ref())

@@ -27,8 +27,14 @@ pub enum Event {
     LoginSucceeded,
     /// A password was admitted and did not open a session.
     LoginFailed,
-    /// A live session was ended by its holder.
+    /// A live session was ended by its holder or an operator.
     SessionRevoked,
+    /// An operator ended every session of a user.
+    UserSessionsRevoked,
+    /// An operator ended every session that is bound to a tenant.
+    TenantSessionsRevoked,
+    /// An operator ended every session of the instance.
+    AllSessionsRevoked,
     /// A refresh token was used again after the grace; the session was ended.
     RefreshTokenReused,
     /// A person changed their password; a new session opened.
@@ -66,6 +72,9 @@ impl Event {
             Self::LoginSucceeded => ("login.succeeded", "user"),
             Self::LoginFailed => ("login.failed", "user"),
             Self::SessionRevoked => ("session.revoked", "session"),
+            Self::UserSessionsRevoked => ("user.sessions_revoked", "user"),
+            Self::TenantSessionsRevoked => ("tenant.sessions_revoked", "tenant"),
+            Self::AllSessionsRevoked => ("instance.sessions_revoked", "instance"),
             Self::RefreshTokenReused => ("session.refresh_token_reused", "session"),
             Self::PasswordChanged => ("password.changed", "user"),
             Self::PasswordChangeFailed => ("password.change_failed", "user"),

@@ -91,6 +91,15 @@ pub struct NewRoleRequest {
 /// # Errors
 /// [`Error::InvalidField`], [`Error::Taken`].
 pub async fn create(app: &App, tenant: &Tenant, request: NewRoleRequest, actor: Actor) -> Result<Role> {
+    let input = prepare(app, tenant.id, request, actor)?;
+    app.store.write("create_role", input, |tx, input| async move { insert(&tx, input).await }).await
+}
+
+/// A role that is ready to be stored, with its event.
+pub(super) type Creating = (NewRole, Row);
+
+/// Checks everything that needs no transaction.
+pub(super) fn prepare(app: &App, tenant: TenantId, request: NewRoleRequest, actor: Actor) -> Result<Creating> {
     text::role_name(&request.name).map_err(|e| Error::field("name", e.to_string()))?;
     text::text(&request.description, 1024).map_err(|e| Error::field("description", e.to_string()))?;
     // The database refuses the same name; a look-alike in other case would pass for it with people.
@@ -107,12 +116,12 @@ pub async fn create(app: &App, tenant: &Tenant, request: NewRoleRequest, actor: 
     let id = RoleId::generate(&app.entropy, &app.clock);
     let details = json!({ "name": request.name, "level": request.level, "permissions": permissions.to_strings() });
     let about =
-        audit::About { object_id: Some(id.to_string()), tenant_id: Some(tenant.id), details: Some(details), ..audit::About::default() };
+        audit::About { object_id: Some(id.to_string()), tenant_id: Some(tenant), details: Some(details), ..audit::About::default() };
     let origin = Origin::local(app);
     let event = audit::success(app, Event::RoleCreated, actor, &origin, about);
     let new = NewRole {
         id,
-        tenant_id: tenant.id,
+        tenant_id: tenant,
         name: request.name,
         description: request.description,
         level: request.level,
@@ -120,12 +129,13 @@ pub async fn create(app: &App, tenant: &Tenant, request: NewRoleRequest, actor: 
         permissions,
         now: origin.time,
     };
-    app.store.write("create_role", (new, event), |tx, input| async move { insert(tx, input).await }).await
+    Ok((new, event))
 }
 
-async fn insert(tx: Tx, (new, event): (NewRole, Row)) -> Result<Role> {
-    let role = roles::insert(&tx, new).await?;
-    audit_events::insert(&tx, event).await?;
+/// Stores a prepared role.
+pub(super) async fn insert(tx: &Tx, (new, event): Creating) -> Result<Role> {
+    let role = roles::insert(tx, new).await?;
+    audit_events::insert(tx, event).await?;
     Ok(role)
 }
 

@@ -131,6 +131,36 @@ pub fn has_database(config: &Config) -> Result<bool, StartError> {
     }
 }
 
+/// The file of an SQLite database; none on PostgreSQL.
+///
+/// # Errors
+/// [`StartError::Failed`] for a URL that is neither.
+pub fn database_file(config: &Config) -> Result<Option<PathBuf>, StartError> {
+    Ok(match Target::parse(config.database.url.expose_secret())? {
+        Target::Sqlite(path) => Some(path),
+        Target::Postgres => None,
+    })
+}
+
+/// That the folder of an SQLite database is missing.
+#[must_use]
+pub fn no_folder(folder: &Path) -> StartError {
+    StartError::Database(format!("the folder {} of the database does not exist: make it first", folder.display()))
+}
+
+/// That an SQLite file is there, and a database of ours. Changes nothing, and needs no root secret.
+///
+/// # Errors
+/// [`StartError::Database`].
+pub(super) async fn check_ours(config: &Config, path: &Path) -> Result<(), StartError> {
+    let shown = path.display().to_string();
+    if !database_exists(path)? {
+        return Err(StartError::Database(format!("there is no database {shown}: say in database.url which one is meant")));
+    }
+    check_database_file(path)?;
+    look(config, &shown).await.map(drop)
+}
+
 /// A database that is there, is ours, has its schema and belongs to these roots.
 struct Prepared {
     store: Store,
@@ -167,7 +197,7 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
         let hint = "database.migrate_on_start is off: run `doorward migrate up` first";
         return Err(StartError::Database(format!("there is no database {shown}, and {hint}")));
     } else if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        return Err(StartError::Database(format!("the folder {} of the database does not exist: make it first", folder.display())));
+        return Err(no_folder(folder));
     }
     // The key comes first: a crash between the two leaves a key without a database, which the next start uses.
     let configured = configured_roots(config)?;
@@ -288,7 +318,7 @@ fn make_key_file(path: &Path, entropy: &Entropy) -> std::io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

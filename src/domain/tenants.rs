@@ -106,6 +106,15 @@ pub struct NewTenantRequest {
 /// # Errors
 /// [`Error::InvalidField`], [`Error::Taken`].
 pub async fn create(app: &App, request: NewTenantRequest, actor: Actor) -> Result<Tenant> {
+    let input = prepare(app, request, actor)?;
+    app.store.write("create_tenant", input, |tx, input| async move { insert(&tx, input).await }).await
+}
+
+/// A tenant that is ready to be stored, with its system roles and its event.
+pub(super) type Creating = (NewTenant, Vec<NewRole>, Row);
+
+/// Checks everything that needs no transaction.
+pub(super) fn prepare(app: &App, request: NewTenantRequest, actor: Actor) -> Result<Creating> {
     let check = |field: &str, outcome: Result<(), text::TextError>| outcome.map_err(|e| Error::field(field, e.to_string()));
     check("slug", text::slug(&request.slug))?;
     check("name", text::required_text(&request.name, 255))?;
@@ -129,16 +138,16 @@ pub async fn create(app: &App, request: NewTenantRequest, actor: Actor) -> Resul
     let event = audit::success(app, Event::TenantCreated, actor, &origin, about);
     let NewTenantRequest { slug, name, tax_id, external_id, seat_limit } = request;
     let new = NewTenant { id, slug, name, tax_id, external_id, seat_limit, now };
-    let input = (new, roles::system_roles(app, id, now)?, event);
-    app.store.write("create_tenant", input, |tx, input| async move { insert(tx, input).await }).await
+    Ok((new, roles::system_roles(app, id, now)?, event))
 }
 
-async fn insert(tx: Tx, (new, roles, event): (NewTenant, Vec<NewRole>, Row)) -> Result<Tenant> {
-    let tenant = tenants::insert(&tx, new).await?;
+/// Stores a prepared tenant.
+pub(super) async fn insert(tx: &Tx, (new, roles, event): Creating) -> Result<Tenant> {
+    let tenant = tenants::insert(tx, new).await?;
     for role in roles {
-        crate::store::roles::insert(&tx, role).await?;
+        crate::store::roles::insert(tx, role).await?;
     }
-    audit_events::insert(&tx, event).await?;
+    audit_events::insert(tx, event).await?;
     Ok(tenant)
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     app::App,
-    error::{Error, Result},
+    error::{Error, Result, Taken},
     store::{
         Tx, audit_events,
         audit_events::Row,
@@ -38,9 +38,10 @@ pub struct NewUserRequest {
     pub password: Option<(Password, bool)>,
 }
 
+/// A user that is ready to be stored.
 #[derive(Clone)]
-struct Creating {
-    user: NewUser,
+pub(super) struct Creating {
+    pub(super) user: NewUser,
     credential: Option<(&'static str, String, bool)>,
     event: Row,
 }
@@ -82,19 +83,9 @@ pub async fn has_any(app: &App) -> Result<bool> {
     app.store.read("has_any_user", (), |db, ()| async move { Ok(!users::list(&db, None, 1).await?.is_empty()) }).await
 }
 
-async fn prepare(app: &App, request: NewUserRequest, actor: Actor) -> Result<Creating> {
-    let email = match request.email.as_deref() {
-        Some(raw) => Some(EmailAddress::parse(raw).map_err(|e| Error::field("email", e.to_string()))?),
-        None => None,
-    };
-    let username = match request.username.as_deref() {
-        Some(raw) => Some(Username::parse(raw).map_err(|e| Error::field("username", e.to_string()))?),
-        None => None,
-    };
-    if email.is_none() && username.is_none() {
-        return Err(Error::field("email", "an e-mail address or a user name is needed"));
-    }
-    text::text(&request.full_name, 255).map_err(|e| Error::field("full_name", e.to_string()))?;
+/// Checks everything that needs no transaction, and hashes.
+pub(super) async fn prepare(app: &App, request: NewUserRequest, actor: Actor) -> Result<Creating> {
+    let (email, username) = names(&request)?;
     let credential = match request.password {
         Some((password, must_change)) => {
             let (scheme, hash) = hash(app, &password).await?;
@@ -112,7 +103,43 @@ async fn prepare(app: &App, request: NewUserRequest, actor: Actor) -> Result<Cre
     Ok(Creating { user, credential, event })
 }
 
-async fn insert(tx: &Tx, creating: Creating) -> Result<User> {
+/// The names as the table keeps them.
+fn names(request: &NewUserRequest) -> Result<(Option<EmailAddress>, Option<Username>)> {
+    let email = match request.email.as_deref() {
+        Some(raw) => Some(EmailAddress::parse(raw).map_err(|e| Error::field("email", e.to_string()))?),
+        None => None,
+    };
+    let username = match request.username.as_deref() {
+        Some(raw) => Some(Username::parse(raw).map_err(|e| Error::field("username", e.to_string()))?),
+        None => None,
+    };
+    if email.is_none() && username.is_none() {
+        return Err(Error::field("email", "an e-mail address or a user name is needed"));
+    }
+    text::text(&request.full_name, 255).map_err(|e| Error::field("full_name", e.to_string()))?;
+    Ok((email, username))
+}
+
+/// Whether names could be a new user's: acceptable, and nobody's yet. For asking before a person thinks of a password; whether they are
+/// still free decides the transaction that stores them.
+///
+/// # Errors
+/// [`Error::InvalidField`], [`Error::Taken`].
+pub async fn check_names(app: &App, request: &NewUserRequest) -> Result<()> {
+    let (email, username) = names(request)?;
+    let names = [(email.map(Identifier::Email), Taken::Email), (username.map(Identifier::Username), Taken::Username)];
+    for (name, taken) in names {
+        let Some(name) = name else { continue };
+        let unit = |db, name| async move { users::find_by_identifier(&db, &name).await };
+        if app.store.read("check_names", name, unit).await?.is_some() {
+            return Err(Error::Taken(taken));
+        }
+    }
+    Ok(())
+}
+
+/// Stores a prepared user with its event.
+pub(super) async fn insert(tx: &Tx, creating: Creating) -> Result<User> {
     let now = creating.user.now;
     let user = users::insert(tx, creating.user).await?;
     if let Some((scheme, hash, must_change)) = &creating.credential {

@@ -1,7 +1,11 @@
 //! Pools and their settings. The traps that each setting avoids are listed in the module doc of the setting's own crate or in
 //! PostgreSQL's manual, chapter 20; the comments name them.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use sea_orm::{
     ConnectOptions, Database, DatabaseConnection,
@@ -166,6 +170,14 @@ fn postgres(config: &config::Database) -> ConnectOptions {
 pub(super) async fn looking(config: &config::Database) -> Result<DatabaseConnection> {
     let mut options = common(config, 1);
     options.map_sqlx_sqlite_opts(|sqlite| sqlite.read_only(true).busy_timeout(BUSY_TIMEOUT));
+    open(options).await
+}
+
+/// The same on an SQLite file that is no configured database.
+pub(super) async fn looking_at(file: &Path) -> Result<DatabaseConnection> {
+    let file = file.to_owned();
+    let mut options = common(&config::Database::default(), 1);
+    options.map_sqlx_sqlite_opts(move |sqlite| sqlite.filename(&file).read_only(true).busy_timeout(BUSY_TIMEOUT));
     open(options).await
 }
 

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    values::ids::SessionId,
+    values::{
+        ids::{SessionId, TenantId, UserId},
+        time::Timestamp,
+    },
 };
 
 /// What is known of a session at one moment.
@@ -58,6 +61,70 @@ pub async fn find(db: &impl Db, id: SessionId, about: &About) -> Result<Option<F
     Ok(Some(facts))
 }
 
+/// Whose sessions are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// One user's, whatever tenant they are bound to.
+    User(UserId),
+    /// Those that are bound to one tenant.
+    Tenant(TenantId),
+    /// All.
+    Everybody,
+}
+
+/// A page of sessions in the order of their ids, each with the facts about its own tenant, but without roles. With a time, only those
+/// that are not over then.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn list(db: &impl Db, whose: Whose, live_at: Option<Timestamp>, after: Option<SessionId>, limit: u64) -> Result<Vec<Facts>> {
+    let mut select = Query::select();
+    fact_columns(&mut select);
+    join(&mut select, &About::Own);
+    filter(&mut select, whose, live_at);
+    if let Some(after) = after {
+        select.and_where(Expr::col(("s", session::Column::Id)).gt(after.as_uuid()));
+    }
+    select.order_by(("s", session::Column::Id), sea_orm::Order::Asc).limit(limit);
+    let rows = db.executor().query_all(&select).await.map_err(|e| errors::from_db(&e))?;
+    rows.iter().map(read).collect()
+}
+
+/// How many sessions are not over at that time.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn count_live(db: &impl Db, whose: Whose, now: Timestamp) -> Result<u64> {
+    let mut select = Query::select();
+    select.expr_as(Expr::col(("s", session::Column::Id)).count(), Alias::new("n"));
+    join(&mut select, &About::Own);
+    filter(&mut select, whose, Some(now));
+    let row = db.executor().query_one(&select).await.map_err(|e| errors::from_db(&e))?;
+    let count: Option<i64> = row.map(|row| row.try_get("", "n")).transpose().map_err(|e| errors::from_db(&e))?;
+    Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default())
+}
+
+/// What `domain::access` says of a session that it looks at, asked of many: not ended, in time, under the current epochs.
+fn filter(select: &mut SelectStatement, whose: Whose, live_at: Option<Timestamp>) {
+    let session = |column: session::Column| Expr::col(("s", column));
+    match whose {
+        Whose::User(id) => select.and_where(session(session::Column::UserId).eq(id.as_uuid())),
+        Whose::Tenant(id) => select.and_where(session(session::Column::TenantId).eq(id.as_uuid())),
+        Whose::Everybody => select,
+    };
+    let Some(now) = live_at else { return };
+    let in_tenant = session(session::Column::TenantEpoch).equals(("t", tenant::Column::Epoch));
+    let as_member = session(session::Column::MembershipEpoch).equals(("m", membership::Column::Epoch));
+    select
+        .and_where(session(session::Column::RevokedAt).is_null())
+        .and_where(session(session::Column::ExpiresAt).gt(now.as_unix()))
+        .and_where(session(session::Column::IdleExpiresAt).gt(now.as_unix()))
+        .and_where(session(session::Column::InstanceEpoch).equals(("i", instance::Column::Epoch)))
+        .and_where(session(session::Column::UserEpoch).equals(("u", user::Column::Epoch)))
+        .cond_where(Condition::any().add(session(session::Column::TenantId).is_null()).add(in_tenant))
+        .cond_where(Condition::any().add(session(session::Column::MembershipEpoch).is_null()).add(as_member));
+}
+
 fn read(row: &QueryResult) -> Result<Facts> {
     let gone = || Error::internal("a session without its user");
     let session: session::Model = errors::joined(row, "s_", "id", "sessions")?.ok_or_else(gone)?;
@@ -78,13 +145,33 @@ fn role(row: &QueryResult) -> Result<Option<Role>> {
 
 fn statement(id: SessionId, about: &About) -> SelectStatement {
     let mut select = Query::select();
-    columns::<session::Column>(&mut select, "s");
-    columns::<user::Column>(&mut select, "u");
-    columns::<tenant::Column>(&mut select, "t");
-    columns::<membership::Column>(&mut select, "m");
+    fact_columns(&mut select);
     columns::<role::Column>(&mut select, "r");
-    select.expr_as(Expr::col(("i", instance::Column::Epoch)), Alias::new("i_epoch"));
+    join(&mut select, about);
+    select
+        .join_as(
+            joins::LEFT,
+            membership_role::Entity,
+            "l",
+            Expr::col(("l", membership_role::Column::MembershipId)).equals(("m", membership::Column::Id)),
+        )
+        .join_as(joins::LEFT, role::Entity, "r", Expr::col(("r", role::Column::Id)).equals(("l", membership_role::Column::RoleId)))
+        .and_where(Expr::col(("s", session::Column::Id)).eq(id.as_uuid()))
+        .order_by(("r", role::Column::Level), sea_orm::Order::Desc)
+        .order_by(("r", role::Column::Name), sea_orm::Order::Asc);
+    select
+}
 
+/// Everything but the roles.
+fn fact_columns(select: &mut SelectStatement) {
+    columns::<session::Column>(select, "s");
+    columns::<user::Column>(select, "u");
+    columns::<tenant::Column>(select, "t");
+    columns::<membership::Column>(select, "m");
+    select.expr_as(Expr::col(("i", instance::Column::Epoch)), Alias::new("i_epoch"));
+}
+
+fn join(select: &mut SelectStatement, about: &About) {
     let this_tenant = match about {
         About::Own => Expr::col(("t", tenant::Column::Id)).equals(("s", session::Column::TenantId)),
         About::Tenant(TenantKey::Id(id)) => Expr::col(("t", tenant::Column::Id)).eq(id.as_uuid()),
@@ -95,21 +182,10 @@ fn statement(id: SessionId, about: &About) -> SelectStatement {
         .add(Expr::col(("m", membership::Column::UserId)).equals(("u", user::Column::Id)));
     select
         .from_as(session::Entity, Alias::new("s"))
-        .join_as(join::INNER, user::Entity, "u", Expr::col(("u", user::Column::Id)).equals(("s", session::Column::UserId)))
-        .join_as(join::INNER, instance::Entity, "i", Expr::col(("i", instance::Column::Id)).eq(1))
-        .join_as(join::LEFT, tenant::Entity, "t", this_tenant)
-        .join_as(join::LEFT, membership::Entity, "m", this_membership)
-        .join_as(
-            join::LEFT,
-            membership_role::Entity,
-            "l",
-            Expr::col(("l", membership_role::Column::MembershipId)).equals(("m", membership::Column::Id)),
-        )
-        .join_as(join::LEFT, role::Entity, "r", Expr::col(("r", role::Column::Id)).equals(("l", membership_role::Column::RoleId)))
-        .and_where(Expr::col(("s", session::Column::Id)).eq(id.as_uuid()))
-        .order_by(("r", role::Column::Level), sea_orm::Order::Desc)
-        .order_by(("r", role::Column::Name), sea_orm::Order::Asc);
-    select
+        .join_as(joins::INNER, user::Entity, "u", Expr::col(("u", user::Column::Id)).equals(("s", session::Column::UserId)))
+        .join_as(joins::INNER, instance::Entity, "i", Expr::col(("i", instance::Column::Id)).eq(1))
+        .join_as(joins::LEFT, tenant::Entity, "t", this_tenant)
+        .join_as(joins::LEFT, membership::Entity, "m", this_membership);
 }
 
 /// Every column of a table under its alias, named `<alias>_<column>`.
@@ -120,7 +196,7 @@ fn columns<C: ColumnTrait + Iterable>(select: &mut SelectStatement, alias: &'sta
     }
 }
 
-mod join {
+mod joins {
     use sea_orm::JoinType;
 
     pub(super) const INNER: JoinType = JoinType::InnerJoin;

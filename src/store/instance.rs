@@ -1,6 +1,6 @@
 //! The one row of instance facts.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect, sea_query::Expr};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, sea_query::Expr};
 
 use super::{Db, Tx, entity::instance as entity, errors};
 use crate::{
@@ -82,6 +82,14 @@ pub async fn set_root_check(tx: &Tx, check: &str) -> Result<()> {
 /// [`Error::Unavailable`] where the database is away.
 pub async fn set_bootstrapped(tx: &Tx) -> Result<()> {
     update(tx, entity::Column::Bootstrapped, Expr::val(true)).await
+}
+
+/// Moves the instance's epoch on: every token and every session of before is dead.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn bump_epoch(tx: &Tx) -> Result<()> {
+    update(tx, entity::Column::Epoch, Expr::col(entity::Column::Epoch).add(1)).await
 }
 
 async fn update(tx: &Tx, column: entity::Column, value: Expr) -> Result<()> {

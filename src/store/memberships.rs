@@ -290,6 +290,14 @@ async fn link_roles(tx: &Tx, tenant: TenantId, membership: MembershipId, roles: 
     })
 }
 
+/// Suspends an active membership: the member may not act in the tenant. Answers whether there was one.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn suspend(tx: &Tx, id: MembershipId) -> Result<bool> {
+    move_state(tx, id.as_uuid(), &[MembershipState::Active], MembershipState::Suspended).await
+}
+
 /// Ends a membership: its roles go, its epoch moves. Answers whether there was one.
 ///
 /// # Errors

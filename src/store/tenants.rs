@@ -202,3 +202,19 @@ pub async fn set_state(tx: &Tx, id: TenantId, from: TenantState, to: TenantState
         .map_err(|e| errors::from_db(&e))?;
     Ok(changed.rows_affected == 1)
 }
+
+/// Moves a tenant's epoch on, unless the tenant is deleted: every token and session that is bound to it is dead. Answers whether there is
+/// such a tenant.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn bump_epoch(tx: &Tx, id: TenantId) -> Result<bool> {
+    let changed = entity::Entity::update_many()
+        .col_expr(entity::Column::Epoch, Expr::col(entity::Column::Epoch).add(1))
+        .filter(entity::Column::Id.eq(id.as_uuid()))
+        .filter(entity::Column::State.ne(TenantState::Deleted.as_str()))
+        .exec(&tx.executor())
+        .await
+        .map_err(|e| errors::from_db(&e))?;
+    Ok(changed.rows_affected == 1)
+}

@@ -7,9 +7,9 @@ use std::{
 };
 
 use doorward::{
-    domain::{self, audit::Event, memberships, roles, tenants, users},
+    domain::{self, audit::Event, memberships, revocation, roles, tenants, users},
     pb::v1,
-    store::users::UserState,
+    store::{facts::Whose, users::UserState},
     values::secret::Password,
 };
 use serde_json::json;
@@ -34,6 +34,9 @@ const fn name(event: Event) -> &'static str {
         Event::LoginSucceeded => "login.succeeded",
         Event::LoginFailed => "login.failed",
         Event::SessionRevoked => "session.revoked",
+        Event::UserSessionsRevoked => "user.sessions_revoked",
+        Event::TenantSessionsRevoked => "tenant.sessions_revoked",
+        Event::AllSessionsRevoked => "instance.sessions_revoked",
         Event::RefreshTokenReused => "session.refresh_token_reused",
         Event::PasswordChanged => "password.changed",
         Event::PasswordChangeFailed => "password.change_failed",
@@ -51,10 +54,13 @@ const fn name(event: Event) -> &'static str {
     }
 }
 
-const EVENTS: [Event; 17] = [
+const EVENTS: [Event; 20] = [
     Event::LoginSucceeded,
     Event::LoginFailed,
     Event::SessionRevoked,
+    Event::UserSessionsRevoked,
+    Event::TenantSessionsRevoked,
+    Event::AllSessionsRevoked,
     Event::RefreshTokenReused,
     Event::PasswordChanged,
     Event::PasswordChangeFailed,
@@ -194,6 +200,14 @@ async fn administration(trail: &mut Trail<'_>) {
         trail.expect_cli(event).await;
         tenants::set_suspended(app, &acme, suspended, cli()).await.unwrap();
         trail.expect_nothing("doing it twice").await;
+    }
+    for (whose, event) in [
+        (Whose::User(ann.id), Event::UserSessionsRevoked),
+        (Whose::Tenant(acme.id), Event::TenantSessionsRevoked),
+        (Whose::Everybody, Event::AllSessionsRevoked),
+    ] {
+        revocation::revoke_all(app, whose, cli()).await.unwrap();
+        trail.expect_cli(event).await;
     }
     users::set_state(app, &ann, UserState::Deleted, cli()).await.unwrap();
     trail.expect_cli(Event::UserDeleted).await;

@@ -18,6 +18,12 @@ use tempfile::TempDir;
 
 use crate::golden;
 
+mod answers;
+mod backup;
+mod demo;
+mod health;
+mod session;
+
 const PASSWORD: &str = "correct horse battery staple";
 
 /// A folder in which the command is run.
@@ -52,6 +58,15 @@ impl Place {
 
     fn run(&self, words: &[&str]) -> Ran {
         Ran::new(self.command(words).stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// A server that must not come to serve; where it does, it is ended and has not been refused.
+    fn serve_in_vain(&self) -> Ran {
+        let program = self.command(&["serve"]);
+        let mut command = Command::new("timeout");
+        command.arg("20").arg(program.get_program()).arg("serve").current_dir(self.folder.path());
+        command.env_clear().envs(self.settings.iter().cloned());
+        Ran::new(command.stdin(Stdio::null()).output().unwrap())
     }
 
     fn run_with(&self, words: &[&str], input: &[u8]) -> Ran {
@@ -183,7 +198,8 @@ fn a_given_password_is_final_and_one_line_end_is_not_part_of_it() {
     assert_eq!((&shown["has_password"], &shown["must_change"]), (&Value::Bool(true), &Value::Bool(false)));
     // 15 characters are the least: with 14, line ends show whether they count.
     create("crlf", b"12345678901234\r\n").refused(&["at least 15 characters"]);
-    create("two", b"12345678901234\n\n").done();
+    create("two", b"12345678901234\n\n").refused(&["more than one line"]);
+    create("lines", format!("{PASSWORD}\nand a note\n").as_bytes()).refused(&["more than one line"]);
     create("empty", b"\n").refused(&["holds no password"]);
     create("binary", b"\xff\xfe0123456789012345").refused(&["not UTF-8"]);
     create("long", &[b'a'; 2000]).refused(&["at most 1024 bytes"]);
@@ -286,6 +302,9 @@ fn what_ends_something_needs_yes_where_nobody_can_be_asked() {
         &["user", "set-password", "ann@example.com"],
         &["tenant", "suspend", "acme"],
         &["member", "remove", "--tenant", "acme", "--user", "ann@example.com"],
+        &["session", "revoke", "--user", "ann@example.com"],
+        &["session", "revoke", "--tenant", "acme"],
+        &["session", "revoke", "--everything"],
     ] {
         place.run(words).refused(&["doorward: this ", "--yes"]);
     }
@@ -340,7 +359,7 @@ fn a_role_of_another_tenant_cannot_be_given() {
     place.tenant("umbrella");
     place.run(&["role", "create", "--tenant", "umbrella", "--name", "chief", "--level", "90"]).done();
     let words = ["member", "add", "--tenant", "acme", "--user", "ann@example.com", "--role", "chief"];
-    place.run(&words).refused(&["the tenant has no role of this name"]);
+    place.run(&words).refused(&["the tenant acme has no role chief", "it has owner, admin, member", "doorward role create --tenant acme"]);
     assert_eq!(place.members("acme"), Vec::<Value>::new());
 }
 
@@ -462,13 +481,17 @@ fn migrations_are_listed_and_applied_where_start_may_not() {
     let place = Place::new().set("database.migrate_on_start", "false");
     place.run(&["user", "list"]).refused(&["doorward.db", "doorward migrate up"]);
     let status = || {
-        let states = place.run(&["migrate", "status", "--format", "json"]).done().json();
+        let ran = place.run(&["migrate", "status", "--format", "json"]);
+        let states = ran.json();
+        let pending = states["migrations"].as_array().unwrap().iter().any(|state| state["applied"] == false);
+        assert_eq!(ran.code, i32::from(pending), "{ran:?}");
         states["migrations"].as_array().unwrap().iter().map(|state| state["applied"].as_bool().unwrap()).collect::<Vec<_>>()
     };
     let before = status();
     assert!(!before.is_empty() && before.iter().all(|applied| !applied));
     assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0, "looking makes nothing");
-    assert!(place.run(&["migrate", "status"]).done().out.contains("run `doorward migrate up`"));
+    let pending = place.run(&["migrate", "status"]);
+    assert!(pending.code == 1 && pending.out.contains("pending") && pending.err.contains("run `doorward migrate up`"), "{pending:?}");
 
     let applied = place.run(&["migrate", "up", "--format", "json"]).done().json();
     assert_eq!(applied["applied"].as_array().unwrap().len(), before.len());
@@ -561,7 +584,11 @@ struct Serving {
 impl Serving {
     fn start(place: &Place) -> Self {
         // No word at all: serving is what is done without a command.
-        let mut child = place.command(&[]).stdin(Stdio::null()).spawn().unwrap();
+        Self::spawn(place.command(&[]).stdin(Stdio::null()))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let err = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = std::sync::mpsc::channel();
         std::thread::spawn(move || err.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -570,12 +597,16 @@ impl Serving {
 
     /// The first log line from now on that holds `part`.
     fn wait_for(&mut self, part: &str) -> String {
+        self.wait_for_one_of(&[part])
+    }
+
+    fn wait_for_one_of(&mut self, parts: &[&str]) -> String {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("{part:?} is not in {:#?}", self.log));
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("{parts:?} is not in {:#?}", self.log));
             self.log.push(line.clone());
-            if line.contains(part) {
+            if parts.iter().any(|part| line.contains(part)) {
                 return line;
             }
         }
@@ -617,7 +648,7 @@ fn free_ports() -> Place {
 
 #[test]
 fn serve_makes_nobody_where_no_terminal_is_and_stops_cleanly() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let place = free_ports();
         let mut serving = Serving::start(&place);
         serving.wait_for("doorward user create --superuser");
@@ -691,7 +722,7 @@ impl Ran {
 // Help.
 
 /// Every command that has a help text, by its words.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 34] = [
     "",
     "serve",
     "migrate",
@@ -717,9 +748,19 @@ const COMMANDS: [&str; 27] = [
     "member add",
     "member list",
     "member remove",
+    "session",
+    "session list",
+    "session revoke",
+    "backup",
+    "demo",
+    "health",
+    "completions",
     "secret",
     "secret generate",
 ];
+
+/// Those that only lead to others.
+const NOUNS: [&str; 7] = ["migrate", "user", "tenant", "role", "member", "session", "secret"];
 
 #[test]
 fn help_texts_are_golden() {
@@ -729,7 +770,7 @@ fn help_texts_are_golden() {
         let text = place.run(&typed).done().out;
         let name = ["doorward", words].join(" ").trim_end().replace(' ', "-");
         golden::check(&format!("help/{name}.txt"), &text);
-        assert!(words.split_whitespace().count() < 2 || text.contains("\n  doorward "), "{words} has no example");
+        assert!(NOUNS.contains(&words) || text.contains("doorward ") && text.contains("Example"), "{words} has no example");
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{words} has a line that no terminal shows whole:\n{text}");
     }
 }

@@ -43,6 +43,7 @@ fn the_image_runs_commands_that_exist() {
     let health = instruction("HEALTHCHECK");
     let (_, probe) = health.split_once(" CMD ").unwrap();
     assert_eq!(exec(probe), ["doorward", "health"]);
+    assert_is_command(&["health"]);
 }
 
 #[test]
