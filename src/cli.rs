@@ -3,14 +3,14 @@
 //! ```text
 //! main.rs ─ words, environment ─► run ─► configuration ─► logging ─► serve | migrate
 //!                                  │                              └► Desk (an opened service) ─► user | tenant | role | member
-//!                                  └► secret: needs neither
+//!                                  └► config, secret: need neither logging nor a database
 //! exit codes: 0 done · 1 refused or failed, with one sentence on standard error · 2 typed wrongly (clap)
 //! ```
 //!
 //! | file | what |
 //! |---|---|
 //! | `serve.rs`, `first_superuser.rs` | the server, and whom a fresh one can be entered by |
-//! | `migrate.rs user.rs tenant.rs role.rs member.rs secret.rs` | one noun a file |
+//! | `migrate.rs user.rs tenant.rs role.rs member.rs config.rs secret.rs` | one noun a file |
 //! | `desk.rs` | what the commands work with; who typed |
 //! | `password.rs` | where passwords come from |
 //! | `confirm.rs` | asking before something is ended |
@@ -25,13 +25,17 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 
 use crate::{
     config::{Config, Log},
     telemetry,
 };
 
+pub mod config;
 pub mod confirm;
 pub mod desk;
 pub mod failure;
@@ -59,7 +63,9 @@ use output::Format;
 #[command(name = "doorward", version, verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct Cli {
     /// Settings file (TOML)
-    #[arg(long, global = true, value_name = "FILE", env = "DOORWARD_CONFIG", hide_env_values = true, help_heading = GLOBAL)]
+    // An empty name comes through: the configuration says what is wrong with it, as clap does not.
+    #[arg(long, global = true, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from),
+        env = "DOORWARD_CONFIG", hide_env_values = true, help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// How results are printed: text for people, json for programs
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, hide_possible_values = true, help_heading = GLOBAL)]
@@ -98,6 +104,9 @@ pub enum Command {
     /// Members of a tenant: who of the users belongs to it, with which roles
     #[command(subcommand)]
     Member(member::MemberCommand),
+    /// The configuration: what is set, and whether it can be used
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Secrets for the configuration
     #[command(subcommand)]
     Secret(secret::SecretCommand),
@@ -117,16 +126,19 @@ pub fn run(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
 fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<(), Failure> {
     let command = match cli.command.unwrap_or(Command::Serve) {
         Command::Secret(command) => return secret::run(&command, cli.format),
+        Command::Config(command) => {
+            return config::run(&command, cli.config.as_deref(), Environment::read(environment).settings, cli.format);
+        }
         command => command,
     };
-    let environment = Environment::read(environment)?;
+    let environment = Environment::read(environment);
     let config = Config::load(cli.config.as_deref(), environment.settings)?;
     let mut log = config.log.clone();
     if !matches!(command, Command::Serve) && log.level == Log::default().level {
         // What the server tells while it works would stand between question and answer.
         "warn".clone_into(&mut log.level);
     }
-    telemetry::init(&log).map_err(|e| Failure::new(e.to_string()))?;
+    telemetry::init(&log, !environment.no_color).map_err(|e| Failure::new(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Failure::new(format!("no threads: {e}")))?;
     let outcome = runtime.block_on(dispatch(command, config, cli.format, desk::operator()));
     // Whatever still waits (for a lock, say) has nobody to answer to.
@@ -138,7 +150,8 @@ async fn dispatch(command: Command, config: Config, format: Format, operator: St
     match command {
         Command::Serve => Box::pin(serve::run(config)).await,
         Command::Migrate(command) => migrate::run(&command, &config, format).await,
-        Command::Secret(command) => secret::run(&command, format),
+        // Done before there was a configuration.
+        Command::Config(_) | Command::Secret(_) => Ok(()),
         Command::User(command) => desk::with(config, format, operator, async |desk| user::run(desk, command).await).await,
         Command::Tenant(command) => desk::with(config, format, operator, async |desk| tenant::run(desk, command).await).await,
         Command::Role(command) => desk::with(config, format, operator, async |desk| role::run(desk, command).await).await,
