@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::passwords::Passwords;
 use super::reader::{Reader, Section, key};
+use super::setting::NOT_SET;
 use super::source;
 use crate::values::secret::Password;
 use crate::values::{EmailAddress, Username};
@@ -30,14 +31,14 @@ impl Bootstrap {
         let mut bootstrap = Self::default();
         section.set(
             key("email", "E-mail address of the first superuser, who is created once, in a database without users.")
-                .unset("not set", "\"admin@example.com\""),
+                .unset(NOT_SET, "\"admin@example.com\""),
             &mut bootstrap.email,
         );
         if let Some(Err(flaw)) = bootstrap.email.as_deref().map(EmailAddress::parse) {
             section.problem("email", flaw);
         }
         section.set(
-            key("username", "User name of the first superuser, besides or in place of the address.").unset("not set", "\"admin\""),
+            key("username", "User name of the first superuser, besides or in place of the address.").unset(NOT_SET, "\"admin\""),
             &mut bootstrap.username,
         );
         if let Some(Err(flaw)) = bootstrap.username.as_deref().map(Username::parse) {
@@ -49,7 +50,7 @@ impl Bootstrap {
                 "File with the first superuser's password, which must be changed at the first login. Needed once: it may be deleted \
                  when the superuser is there.",
             )
-            .unset("not set", "\"/run/secrets/first_password\""),
+            .unset(NOT_SET, "\"/run/secrets/first_password\""),
             &mut bootstrap.password_file,
         );
         bootstrap

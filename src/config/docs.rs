@@ -1,7 +1,7 @@
 //! The documents that are made of the keys' own docs: the example file and the README's table. Tests compare both with what is in the
 //! repository.
 
-use super::setting::Setting;
+use super::setting::{NOT_SET, Setting};
 
 /// Characters at most of a line of the example file.
 const WIDTH: usize = 120;
@@ -27,8 +27,8 @@ pub fn example(settings: &[Setting]) -> String {
             text.push_str(&format!("\n[{section}]\n"));
         }
         let doc = match &setting.unset {
-            Some(unset) => format!("{} Default: {}.", setting.doc, unset.default),
-            None => setting.doc.clone(),
+            Some(unset) if unset.default != NOT_SET => format!("{} Default: {}.", setting.doc, unset.default),
+            _ => setting.doc.clone(),
         };
         text.push_str(&comment(&doc));
         let assignment = match (&setting.default, &setting.unset) {
@@ -49,7 +49,7 @@ pub fn table(settings: &[Setting]) -> String {
         let default = match (&setting.default, &setting.unset) {
             (_, Some(unset)) => unset.default.to_owned(),
             (Some(default), None) => format!("`{default}`"),
-            (None, None) => "not set".to_owned(),
+            (None, None) => NOT_SET.to_owned(),
         };
         let (key, variable) = (&setting.key, setting.variable());
         // A bar would end the cell, also inside of code.

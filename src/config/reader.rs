@@ -8,16 +8,13 @@ use std::fmt::Display;
 use std::path::Path;
 
 use super::problem::{Problem, Problems};
-use super::setting::Setting;
+use super::setting::{NOT_SET, Setting};
 use super::source::{self, Entries};
 
 mod section;
 mod unknown;
 
 pub(super) use section::{Section, key};
-
-/// The `origin` of a problem whose key no layer sets.
-const NOT_SET: &str = "not set";
 
 /// Entries not yet asked for, and what was found out so far.
 pub(super) struct Reader {

@@ -8,6 +8,8 @@ use super::source;
 
 /// The `origin` of what no layer sets.
 pub const DEFAULT: &str = "default";
+/// The words for a key that has no default at all.
+pub const NOT_SET: &str = "not set";
 
 /// A key of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

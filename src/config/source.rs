@@ -75,9 +75,12 @@ pub(super) fn add_environment(variables: impl IntoIterator<Item = (String, Strin
             }
             continue;
         };
-        // Lower-case names stay as they are, so that no key matches: with both spellings accepted, which of two variables
-        // wins would be chance.
-        let key = if rest.chars().any(|c| c.is_ascii_lowercase()) { rest.to_owned() } else { rest.to_ascii_lowercase() };
+        // What is not all capitals becomes no key: with several spellings accepted, which of two variables wins would be chance.
+        let key = match (rest.chars().any(|c| c.is_ascii_lowercase()), rest.chars().any(|c| c.is_ascii_uppercase())) {
+            (true, true) => rest.to_owned(),
+            (true, false) => rest.to_ascii_uppercase(),
+            (false, _) => rest.to_ascii_lowercase(),
+        };
         let key = match key.split_once(SEPARATOR) {
             Some((section, key)) => format!("{}.{}", plain(section), plain(key)),
             None => plain(&key),

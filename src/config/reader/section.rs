@@ -8,7 +8,7 @@ use ::config::ValueKind;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Reader;
-use crate::config::setting::{DEFAULT, InForce, Setting, Shown, Unset};
+use crate::config::setting::{DEFAULT, InForce, NOT_SET, Setting, Shown, Unset};
 use crate::config::source::{self, Entry};
 use crate::config::value::FromEntry;
 
@@ -215,7 +215,7 @@ impl<'a> Section<'a> {
         let name = key.name.clone();
         let doc = format!("The same as `{}`, read from a file {form}.", self.full(&name));
         let example = format!("\"/run/secrets/{}_{name}\"", self.name);
-        let file = self::key(&file_key(&name), &doc).unset("not set", &example);
+        let file = self::key(&file_key(&name), &doc).unset(NOT_SET, &example);
         let (origin, path) = match given {
             Given::InFile(entry) => (self.origin(&file_key(&name)), String::from_entry(entry).ok()),
             Given::Here(_) => (self.origin(&name), None),

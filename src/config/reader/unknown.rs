@@ -48,23 +48,22 @@ impl Reader {
         if is_section {
             return format!("{place}; there are {}", self.known_in(section));
         }
-        match nearest(section, self.sections.iter().copied()) {
+        match most_alike(self.sections.iter().copied(), |name| likeness(section, name)) {
             Some(near) => format!("{place}: did you mean `{near}`, which has {}?", self.known_in(near)),
             None => format!("{place}; there are {}", self.sections.join(", ")),
         }
     }
 
-    /// The key that is spelt nearly like this one, or else the only one of this name in whatever section.
+    /// The only key of this name in whatever section, or else the one that is spelt nearly like this.
     fn meant(&self, written: &str) -> Option<&str> {
         let keys = || self.settings.iter().map(|setting| setting.key.as_str());
         let (section, name) = written.split_once('.').unwrap_or(("", written));
-        let likeness = |key: &str| key.split_once('.').map_or(0.0, |(s, n)| likeness(section, s).min(likeness(name, n)));
-        let near = keys().map(|key| (likeness(key), key)).max_by(|one, other| one.0.total_cmp(&other.0));
-        if let Some((_, key)) = near.filter(|(likeness, _)| *likeness >= ALIKE) {
+        let mut same_name = keys().filter(|key| key.split_once('.').is_some_and(|(_, n)| n == name));
+        if let (Some(key), None) = (same_name.next(), same_name.next()) {
             return Some(key);
         }
-        let mut same_name = keys().filter(|key| key.split_once('.').is_some_and(|(_, n)| n == name));
-        same_name.next().filter(|_| same_name.next().is_none())
+        let likeness = |key: &str| key.split_once('.').map_or(0.0, |(s, n)| likeness(section, s).min(likeness(name, n)));
+        most_alike(keys(), likeness)
     }
 
     fn known_in(&self, section: &str) -> String {
@@ -73,8 +72,9 @@ impl Reader {
     }
 }
 
-fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let best = names.map(|name| (likeness(written, name), name)).max_by(|one, other| one.0.total_cmp(&other.0));
+/// The name that is most like what is looked for, if it is like it at all.
+fn most_alike<'n>(names: impl Iterator<Item = &'n str>, likeness: impl Fn(&str) -> f64) -> Option<&'n str> {
+    let best = names.map(|name| (likeness(name), name)).max_by(|one, other| one.0.total_cmp(&other.0));
     best.filter(|(likeness, _)| *likeness >= ALIKE).map(|(_, name)| name)
 }
 
