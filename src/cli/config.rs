@@ -60,8 +60,8 @@ fn check(settings: &[Setting], file: Option<&Path>, format: Format) -> Result<()
     // A secret from a file is the value of two keys, and one setting.
     let by_file = set.iter().filter(|setting| is_from_file(setting)).filter(|setting| !is_read_elsewhere(setting, settings)).count();
     let by_variable = set.iter().filter(|setting| !is_from_file(setting)).map(|setting| &setting.origin).collect::<BTreeSet<_>>().len();
-    let from_file = file.map(|file| format!("{by_file} from {}, ", origin(file))).unwrap_or_default();
-    let text = format!("the configuration is good: {from_file}{by_variable} from variables, defaults for the rest");
+    let from_file = file.map(|file| format!("{by_file} set by {}, ", origin(file))).unwrap_or_default();
+    let text = format!("the configuration is good: {} keys, {from_file}{by_variable} by variables, the rest defaults", settings.len());
     let json = serde_json::json!({ "file": file.map(origin), "set_by_file": by_file, "set_by_variables": by_variable });
     output::one(format, &json, &text)
 }
@@ -121,12 +121,10 @@ fn toml(settings: &[Setting]) -> String {
     let mut current = "";
     for (section, line, origin) in lines {
         if section != current {
-            text.push_str(if current.is_empty() { "[" } else { "\n[" });
-            text.push_str(section);
-            text.push_str("]\n");
+            text.extend([if current.is_empty() { "[" } else { "\n[" }, section, "]\n"]);
             current = section;
         }
-        text.push_str(&format!("{line:width$}  # {}\n", output::quoted(&origin)));
+        text.extend([&format!("{line:width$}"), "  # ", &output::quoted(&origin), "\n"]);
     }
     text
 }

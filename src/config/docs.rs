@@ -24,7 +24,7 @@ pub fn example(settings: &[Setting]) -> String {
         let (of, name) = setting.key.split_once('.').unwrap_or_default();
         if of != section {
             section = of;
-            text.push_str(&format!("\n[{section}]\n"));
+            text.extend(["\n[", section, "]\n"]);
         }
         let doc = match &setting.unset {
             Some(unset) if unset.default != NOT_SET => format!("{} Default: {}.", setting.doc, unset.default),
@@ -54,7 +54,7 @@ pub fn table(settings: &[Setting]) -> String {
         let (key, variable) = (&setting.key, setting.variable());
         // A bar would end the cell, also inside of code.
         let row = [format!("`{key}`"), format!("`{variable}`"), default, setting.doc.clone()].map(|cell| cell.replace('|', "\\|"));
-        text.push_str(&format!("| {} |\n", row.join(" | ")));
+        text.extend(["| ", &row.join(" | "), " |\n"]);
     }
     text
 }

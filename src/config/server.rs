@@ -125,10 +125,10 @@ impl Server {
         section.set_within(message, &mut server.max_message_bytes, 4_096..=4_194_304);
         let handshake = key("handshake_timeout", "Time for a new connection to send its first bytes and its HTTP/2 preface.");
         section.set_positive(handshake, &mut server.handshake_timeout);
-        let ping = key("keepalive_interval", "Silence after which the server pings a connection.");
-        section.set_positive(ping, &mut server.keepalive_interval);
-        let pong = key("keepalive_timeout", "Time for the answer to such a ping; then the connection is closed.");
-        section.set_positive(pong, &mut server.keepalive_timeout);
+        let interval = key("keepalive_interval", "Silence after which the server pings a connection.");
+        section.set_positive(interval, &mut server.keepalive_interval);
+        let answer = key("keepalive_timeout", "Time for the answer to such a ping; then the connection is closed.");
+        section.set_positive(answer, &mut server.keepalive_timeout);
         let age = key("max_connection_age", "Age after which a connection is told to go, so that clients spread over new replicas.");
         section.set_positive(age, &mut server.max_connection_age);
         let deadline = key("default_deadline", "Deadline of a call that names none.");

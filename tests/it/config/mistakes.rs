@@ -150,7 +150,7 @@ fn the_first_superusers_password_is_judged_before_it_is_needed() {
     fs::write(&path, "fifteen letters\n").unwrap();
     load(&[]).unwrap();
     // Whoever may read everything cannot be refused.
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&path).is_err() {
         refused("cannot be read");
     }
