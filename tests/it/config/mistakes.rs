@@ -169,6 +169,7 @@ fn databases_that_cannot_be_used_are_refused_before_anything_is_opened() {
         ("postgres://u:p/canary@db/x", "%2F"),
         ("postgres://u:p#canary@db/x", "%23"),
         ("postgres://u:12#canary@db/x", "%23"),
+        ("postgres://u:p@db/x#canary", "%23"),
         ("postgres://u:12/canary@db/x", "%40"),
         ("postgres://u:p?canary@db/x", "URL"),
         ("postgres://u:12?canary@db/x", "behind its ?"),
