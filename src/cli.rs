@@ -4,7 +4,7 @@
 //! main.rs ─ words, environment ─► run ─► configuration ─► logging ─► serve | migrate | backup
 //!                                  │                              └► Desk (an opened service) ─► user | tenant | role | member |
 //!                                  │                                                            session | demo
-//!                                  └► secret, completions, health: need neither
+//!                                  └► config, secret, completions, health: need neither logging nor a database
 //! exit codes: 0 done · 1 refused or failed, with one sentence on standard error · 2 typed wrongly (clap)
 //! ```
 //!
@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `serve.rs`, `signals.rs`, `only_server.rs` | the server, what stops it, and that it is the only one of an SQLite file |
 //! | `first_superuser.rs` | whom a fresh server can be entered by |
-//! | `migrate.rs user.rs tenant.rs role.rs member.rs session.rs secret.rs` | one noun a file |
+//! | `migrate.rs user.rs tenant.rs role.rs member.rs session.rs config.rs secret.rs` | one noun a file |
 //! | `health.rs backup.rs demo.rs completions.rs` | one act a file |
 //! | `desk.rs` | what the commands work with; who typed |
 //! | `password.rs` | where passwords come from |
@@ -28,7 +28,10 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 
 use crate::{
     config::{Config, Log},
@@ -37,6 +40,7 @@ use crate::{
 
 pub mod backup;
 pub mod completions;
+pub mod config;
 pub mod confirm;
 pub mod demo;
 pub mod desk;
@@ -69,7 +73,9 @@ use output::Format;
 #[command(name = "doorward", version, verbatim_doc_comment, after_help = EXAMPLES)]
 pub struct Cli {
     /// Settings file (TOML)
-    #[arg(long, global = true, value_name = "FILE", env = "DOORWARD_CONFIG", hide_env_values = true, help_heading = GLOBAL)]
+    // An empty name comes through: the configuration says what is wrong with it, as clap does not.
+    #[arg(long, global = true, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from),
+        env = "DOORWARD_CONFIG", hide_env_values = true, help_heading = GLOBAL)]
     pub config: Option<PathBuf>,
     /// How results are printed: text for people, json for programs
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, hide_possible_values = true, help_heading = GLOBAL)]
@@ -139,6 +145,9 @@ pub enum Command {
     /// Print a script that lets a shell complete commands and flags
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::Completions),
+    /// The configuration: what is set, and whether it can be used
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Secrets for the configuration
     #[command(subcommand)]
     Secret(secret::SecretCommand),
@@ -161,9 +170,11 @@ fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
         Command::Completions(request) => return completions::run(&request),
         command => command,
     };
-    let environment = Environment::read(environment)?;
-    if let Command::Health(request) = &command {
-        return health::run(request, cli.config.as_deref(), environment.settings, cli.format);
+    let environment = Environment::read(environment);
+    match &command {
+        Command::Config(command) => return config::run(command, cli.config.as_deref(), environment.settings, cli.format),
+        Command::Health(request) => return health::run(request, cli.config.as_deref(), environment.settings, cli.format),
+        _ => {}
     }
     let config = Config::load(cli.config.as_deref(), environment.settings)?;
     let mut log = config.log.clone();
@@ -171,7 +182,7 @@ fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
         // What the server tells while it works would stand between question and answer.
         "warn".clone_into(&mut log.level);
     }
-    telemetry::init(&log).map_err(|e| Failure::new(e.to_string()))?;
+    telemetry::init(&log, !environment.no_color).map_err(|e| Failure::new(e.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Failure::new(format!("no threads: {e}")))?;
     let outcome = runtime.block_on(dispatch(command, config, cli.format, desk::operator()));
     // Whatever still waits (for a lock, say) has nobody to answer to.
@@ -185,7 +196,9 @@ async fn dispatch(command: Command, config: Config, format: Format, operator: St
         Command::Migrate(command) => migrate::run(&command, &config, format).await,
         Command::Backup(request) => backup::run(&request, &config, format).await,
         // These were done before there was a configuration.
-        Command::Secret(_) | Command::Completions(_) | Command::Health(_) => Err(Failure::new("this needs no configuration")),
+        Command::Config(_) | Command::Secret(_) | Command::Completions(_) | Command::Health(_) => {
+            Err(Failure::new("this needs no configuration"))
+        }
         Command::User(command) => desk::with(config, format, operator, async |desk| user::run(desk, command).await).await,
         Command::Tenant(command) => desk::with(config, format, operator, async |desk| tenant::run(desk, command).await).await,
         Command::Role(command) => desk::with(config, format, operator, async |desk| role::run(desk, command).await).await,

@@ -9,11 +9,12 @@
 //! source.rs    file and environment → entries with their origin
 //! reader.rs    entries → typed fields; collects problems; what nobody asked for is an unknown key
 //! value.rs     the types that a key can have        duration.rs   30s, 15m, 12h, 7d
-//! <section>.rs struct, Default, read (one line a key), check (relations between keys)
+//! setting.rs   what is known of a key               docs.rs       the example file, the README's table
+//! <section>.rs struct, Default, read (one statement a key, with its doc), check (relations between keys)
 //! ```
 //!
-//! A new key is a field, its default and its line in `read`, all in its section's file, and its line in
-//! `deploy/config.example.toml`: a test compares the two.
+//! A new key is a field, its default and its statement in `read`, all in its section's file. `deploy/config.example.toml` and the
+//! README's table are made of that: `DOORWARD_UPDATE_GOLDEN=1 cargo test --test it config` writes them anew.
 //!
 //! Every problem is reported at once, with key and origin. Values are never quoted in a message: a password in the wrong
 //! variable must not end up in a log.
@@ -21,6 +22,7 @@
 pub mod bootstrap;
 pub mod callers;
 pub mod database;
+pub mod docs;
 pub mod duration;
 pub mod freshness;
 pub mod health;
@@ -31,6 +33,7 @@ mod problem;
 mod reader;
 pub mod secrets;
 pub mod server;
+pub mod setting;
 mod source;
 pub mod tokens;
 mod value;
@@ -48,6 +51,7 @@ pub use passwords::Passwords;
 pub use problem::{Problem, Problems};
 pub use secrets::Secrets;
 pub use server::Server;
+pub use setting::{InForce, Setting, Shown};
 pub use tokens::Tokens;
 
 use reader::Reader;
@@ -84,20 +88,37 @@ impl Config {
     /// The configuration from defaults, `file` and `environment`, checked.
     ///
     /// `environment` is every variable of the process; all but `DOORWARD__…` are passed over. Files that `…_file` keys name
-    /// are read here, but for `bootstrap.password_file`, which is read only when the first superuser is made.
+    /// are read here. `bootstrap.password_file` is judged if it is there, and read again when the first superuser is made.
     ///
     /// # Errors
     /// Every problem of all layers, each with its key and the variable or file that it comes from. Relations between keys
     /// are not judged when the file could not be read: half of them would be false alarms.
-    pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Config, Problems> {
-        let mut reader = Reader::new(file, environment);
+    pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        let (reader, config) = Self::examine(Reader::new(file, environment));
+        reader.finish(config).map(|(config, _)| config)
+    }
+
+    /// Every key with what holds for it and where that comes from, in the order of the sections: what [`Config::load`] reads, for
+    /// people.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`], and what a server would refuse for its configuration alone.
+    pub fn explain(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Vec<Setting>, Problems> {
+        let (mut reader, config) = Self::examine(Reader::new(file, environment));
+        if reader.file_was_read() {
+            config.secrets.check_to_serve(&config.database, &mut reader);
+        }
+        reader.finish(()).map(|((), settings)| settings)
+    }
+
+    fn examine(mut reader: Reader) -> (Reader, Self) {
         let config = Self::read(&mut reader);
         reader.refuse_unknown_keys();
         reader.refuse_near_misses();
         if reader.file_was_read() {
             config.check(&mut reader);
         }
-        reader.finish(config)
+        (reader, config)
     }
 
     /// `server.ops_addr` alone, for who only asks a server how it is: whatever is wrong with other keys, or with the files that they
@@ -108,8 +129,8 @@ impl Config {
     pub fn load_ops_addr(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<SocketAddr, Problems> {
         let mut reader = Reader::new(file, environment);
         let mut addr = Server::default().ops_addr;
-        reader.section("server").set("ops_addr", &mut addr);
-        reader.finish(addr)
+        Server::read_ops_addr(&mut reader.section("server"), &mut addr);
+        reader.finish(addr).map(|(addr, _)| addr)
     }
 
     fn read(reader: &mut Reader) -> Self {
@@ -132,15 +153,22 @@ impl Config {
         self.server.check(reader);
         self.tokens.check(&self.server, reader);
         self.passwords.check(reader);
+        self.login.check(&self.server, reader);
         self.callers.check(&self.server, reader);
-        self.bootstrap.check(reader);
+        self.bootstrap.check(&self.passwords, reader);
     }
 }
 
-/// Every key that [`Config::load`] knows, as `section.key`, in the order of the sections.
+/// Every key that [`Config::load`] knows, with its doc and default, in the order of the sections.
 #[must_use]
-pub fn keys() -> Vec<String> {
+pub fn settings() -> Vec<Setting> {
     let mut reader = Reader::new(None, []);
     Config::read(&mut reader);
-    reader.into_known_keys()
+    reader.into_settings()
+}
+
+/// The names of [`settings`].
+#[must_use]
+pub fn keys() -> Vec<String> {
+    settings().into_iter().map(|setting| setting.key).collect()
 }

@@ -1,5 +1,13 @@
 //! Log lines on standard error: one event, one line, as text for people or JSON for collectors.
 //!
+//! ```text
+//! 2026-11-24T03:06:34Z  INFO serving version="0.1.0" grpc=127.0.0.1:50051
+//! 2026-11-24T03:06:35Z  WARN sqlx::query: slow statement elapsed=2.1s
+//! {"timestamp":"2026-11-24T03:06:34.102331Z","level":"INFO","fields":{"message":"serving",…},"target":"doorward::cli::serve"}
+//! ```
+//!
+//! Text names the part that speaks where it is not our own, and where somebody looks closely (`debug`, `trace`).
+//!
 //! [`dispatch`] builds what turns events into lines and touches nothing global, so that a test can look at them; [`init`]
 //! makes it the process's and is called once, by `main`.
 
@@ -12,6 +20,9 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{Log, LogFormat};
+use crate::values::Clock;
+
+mod text;
 
 /// Crates below us that tell more than an operator wants: statements, frames. Warnings of theirs are kept.
 const QUIET: [&str; 8] = ["sea_orm", "sea_orm_migration", "sqlx", "hyper", "hyper_util", "h2", "tonic", "tower"];
@@ -27,13 +38,13 @@ pub enum Error {
     AlreadySet,
 }
 
-/// Sends the log lines of this process to standard error, coloured where that is a terminal, and makes a panic one log line.
+/// Sends the log lines of this process to standard error, coloured where that is a terminal and the user has nothing against `colours`,
+/// and makes a panic one log line.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn init(log: &Log) -> Result<(), Error> {
-    let is_terminal = io::stderr().is_terminal();
-    let dispatch = dispatch(log, is_terminal, io::stderr)?;
+pub fn init(log: &Log, colours: bool) -> Result<(), Error> {
+    let dispatch = dispatch(log, colours && io::stderr().is_terminal(), io::stderr)?;
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| Error::AlreadySet)?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
@@ -52,7 +63,10 @@ where
         // Else a closed standard error makes the next event panic.
         .log_internal_errors(false);
     Ok(match log.format {
-        LogFormat::Text => Dispatch::new(builder.with_ansi(colours).compact().with_writer(OneLine { writer, colours }).finish()),
+        LogFormat::Text => {
+            let writer = OneLine { writer, colours };
+            Dispatch::new(builder.with_ansi(colours).event_format(text::Text::new(Clock::system())).with_writer(writer).finish())
+        }
         LogFormat::Json => Dispatch::new(builder.with_ansi(false).json().with_writer(writer).finish()),
     })
 }

@@ -18,6 +18,7 @@ use crate::{
 /// The start of the variables that are settings, and that of those that may be meant to be.
 const SETTINGS: &str = "DOORWARD__";
 const OURS: &str = "DOORWARD";
+const NO_COLOR: &str = "NO_COLOR";
 /// What a command says that made a database: mostly it was meant for another one.
 pub const NEW_DATABASE: &str = "made a new, empty database where database.url says, seen from this folder";
 /// Characters at most of the operator's name in the audit trail.
@@ -75,30 +76,26 @@ pub async fn with(
 pub struct Environment {
     /// Settings, by name.
     pub settings: Vec<(String, String)>,
+    /// Whether the user wants no colours (`NO_COLOR`, see <https://no-color.org>).
+    pub no_color: bool,
 }
 
 impl Environment {
-    /// Picks what matters.
-    ///
-    /// # Errors
-    /// A setting that is not UTF-8; its value is not repeated.
-    pub fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, Failure> {
+    /// Picks what matters. Bytes that are no UTF-8 become U+FFFD, which the configuration refuses with everything else that it refuses.
+    pub fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut environment = Self::default();
         for (name, value) in variables {
-            let Some(name) = name.to_str() else { continue };
-            match name {
+            let name = name.to_string_lossy();
+            if name.starts_with(SETTINGS) {
+                environment.settings.push((name.into_owned(), value.to_string_lossy().into_owned()));
+            } else if name.to_ascii_uppercase().starts_with(OURS) {
                 // Near misses too: the configuration tells them from other programs' variables.
-                _ if !name.starts_with(SETTINGS) && name.to_ascii_uppercase().starts_with(OURS) => {
-                    environment.settings.push((name.to_owned(), String::new()));
-                }
-                _ if name.starts_with(SETTINGS) => {
-                    let value = value.into_string().map_err(|_| Failure::new(format!("the variable {name} is not UTF-8: set it anew")))?;
-                    environment.settings.push((name.to_owned(), value));
-                }
-                _ => {}
+                environment.settings.push((name.into_owned(), String::new()));
+            } else if name == NO_COLOR {
+                environment.no_color = !value.is_empty();
             }
         }
-        Ok(environment)
+        environment
     }
 }
 

@@ -102,16 +102,7 @@ fn read(source: impl Read) -> Result<Password, String> {
     if bytes.len() as u64 > READ_MAX {
         return Err("is longer than any password may be".to_owned());
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
-    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
-    if line.is_empty() {
-        return Err("holds no password".to_owned());
-    }
-    // The rest of a file that was meant for something else, or an empty line too many: better asked than set and not known.
-    if line.contains('\n') {
-        return Err("holds more than one line: a password is one, so leave the others out".to_owned());
-    }
-    Ok(Password::new(line.to_owned()))
+    Password::from_source(&bytes).map_err(str::to_owned)
 }
 
 fn prompt() -> Result<Password, Failure> {

@@ -1,7 +1,8 @@
 //! `[callers]`: whether the workloads that call must be known.
 
-use super::reader::{Reader, Section};
+use super::reader::{Reader, Section, key};
 use super::server::Server;
+use super::setting::Shown;
 use super::source::Entry;
 use super::value::FromEntry;
 
@@ -24,7 +25,16 @@ pub enum CallersMode {
 impl Callers {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut callers = Self::default();
-        section.set("mode", &mut callers.mode);
+        section.set(
+            key(
+                "mode",
+                "Whether every call needs a caller with an identity of its own: `optional` or `required`. This version knows no \
+                 callers: `required` refuses every call but health.",
+            )
+            .unset("`optional` while server.grpc_addr is on loopback; beyond, it must be chosen", "\"optional\""),
+            &mut callers.mode,
+        );
+        section.in_force("mode", &callers.mode());
         callers
     }
 
@@ -36,10 +46,12 @@ impl Callers {
 
     pub(super) fn check(&self, server: &Server, reader: &mut Reader) {
         reader.require(
-            &["callers.mode"],
             server.grpc_is_on_loopback() || self.mode.is_some(),
-            "must be chosen once server.grpc_addr is not on loopback: \"optional\", where the network decides who may \
-             call; \"required\" demands callers with an identity, and this version knows none",
+            &[(
+                "callers.mode",
+                "must be chosen once server.grpc_addr is not on loopback: \"optional\", where the network decides who may call; \
+                 \"required\" demands callers with an identity, and this version knows none",
+            )],
         );
     }
 }
@@ -51,5 +63,13 @@ impl FromEntry for CallersMode {
             "required" => Ok(Self::Required),
             _ => Err("must be optional or required"),
         }
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        let name = match self {
+            Self::Optional => "optional",
+            Self::Required => "required",
+        };
+        Some(Shown::Text(name.to_owned()))
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::reader::Section;
+use super::reader::{Section, key};
+
+pub mod url;
 
 /// Where the data is and how the pool behaves.
 #[derive(Clone, Debug)]
@@ -36,18 +38,28 @@ impl Default for Database {
 impl Database {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut database = Self::default();
-        section.set_secret("url", &mut database.url, check_url);
-        section.set("migrate_on_start", &mut database.migrate_on_start);
-        section.set_within("max_connections", &mut database.max_connections, 1..=1_000);
-        section.set_positive("acquire_timeout", &mut database.acquire_timeout);
-        section.set_positive("statement_timeout", &mut database.statement_timeout);
+        section.set_secret(
+            key("url", "`sqlite://FILE`, or `postgres://USER:PASSWORD@HOST/NAME`."),
+            &mut database.url,
+            url::check,
+            url::show,
+        );
+        section.set(
+            key("migrate_on_start", "Whether the server brings the schema up to date when it starts.")
+                .unset("`true` on SQLite, `false` on PostgreSQL", "true"),
+            &mut database.migrate_on_start,
+        );
+        section.in_force("migrate_on_start", &database.migrate_on_start());
+        section.set_within(key("max_connections", "Connections at most."), &mut database.max_connections, 1..=1_000);
+        section.set_positive(key("acquire_timeout", "Wait at most for a free connection."), &mut database.acquire_timeout);
+        section.set_positive(key("statement_timeout", "Longest statement, on PostgreSQL."), &mut database.statement_timeout);
         database
     }
 
     /// Whether the data is in an `SQLite` file (else on `PostgreSQL`).
     #[must_use]
     pub fn is_sqlite(&self) -> bool {
-        self.url.expose_secret().starts_with("sqlite:")
+        url::is_sqlite(self.url.expose_secret())
     }
 
     /// Whether the server brings the schema up to date when it starts. Where nothing is chosen: on `SQLite`, which has one
@@ -55,14 +67,5 @@ impl Database {
     #[must_use]
     pub fn migrate_on_start(&self) -> bool {
         self.migrate_on_start.unwrap_or_else(|| self.is_sqlite())
-    }
-}
-
-fn check_url(url: &str) -> Result<(), &'static str> {
-    let rest = ["sqlite:", "postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
-    if rest.is_some_and(|rest| !rest.trim_start_matches('/').is_empty()) {
-        Ok(())
-    } else {
-        Err("must be sqlite://FILE, postgres://… or postgresql://…")
     }
 }

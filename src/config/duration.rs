@@ -31,3 +31,13 @@ pub fn parse(text: &str) -> Result<Duration, &'static str> {
         .map(Duration::from_secs)
         .ok_or("must be at most 3650d")
 }
+
+/// The same length as [`parse`] takes it, in the largest unit that fits: `15m`, not `900s`.
+#[must_use]
+pub fn write(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let units = [(86_400, 'd'), (3_600, 'h'), (60, 'm')];
+    let fits = |(unit, _): &&(u64, char)| seconds > 0 && seconds.is_multiple_of(*unit);
+    let (unit, letter) = units.iter().find(fits).copied().unwrap_or((1, 's'));
+    format!("{}{letter}", seconds / unit)
+}

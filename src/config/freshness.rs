@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use super::reader::Section;
+use super::reader::{Section, key};
 
 /// How old an answer may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freshness {
-    /// The bound on the age of the facts behind an answer from memory. Checked, without effect yet: every answer reads the
-    /// database.
+    /// The bound on the age of the facts behind an answer from memory.
     pub max_staleness: Duration,
 }
 
@@ -21,7 +20,8 @@ impl Default for Freshness {
 impl Freshness {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut freshness = Self::default();
-        section.set_positive("max_staleness", &mut freshness.max_staleness);
+        let doc = "How old the facts behind an answer may be. Without effect yet: every answer reads the database.";
+        section.set_positive(key("max_staleness", doc), &mut freshness.max_staleness);
         freshness
     }
 }

@@ -1,6 +1,7 @@
 //! `[log]`: what log lines look like and which are written.
 
-use super::reader::Section;
+use super::reader::{Section, key};
+use super::setting::Shown;
 use super::source::Entry;
 use super::value::FromEntry;
 
@@ -31,9 +32,9 @@ impl Default for Log {
 impl Log {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut log = Self::default();
-        section.set("format", &mut log.format);
+        section.set(key("format", "The form of log lines: `text` for people, `json` for collectors."), &mut log.format);
         section.set_if(
-            "level",
+            key("level", "`error`, `warn`, `info`, `debug`, `trace` or `off`, and after commas levels for parts: `info,doorward=debug`."),
             &mut log.level,
             |level| is_filter(level),
             "must be error, warn, info, debug, trace or off, and after commas levels for parts, such as \
@@ -50,6 +51,14 @@ impl FromEntry for LogFormat {
             "json" => Ok(Self::Json),
             _ => Err("must be text or json"),
         }
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        let name = match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        };
+        Some(Shown::Text(name.to_owned()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::reader::{Reader, Section};
+use super::reader::{Reader, Section, key};
 
 /// How long the server keeps answering after it says that it is going, where nothing routes to it: not at all.
 const GRACE_ON_LOOPBACK: Duration = Duration::ZERO;
@@ -70,27 +70,73 @@ impl Default for Server {
 }
 
 impl Server {
+    pub(super) fn read_ops_addr(section: &mut Section<'_>, addr: &mut SocketAddr) {
+        let doc = "Where health (over HTTP and gRPC) and metrics are served, always in plain text and without credentials.";
+        section.set(key("ops_addr", doc), addr);
+    }
+
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut server = Self::default();
-        section.set("grpc_addr", &mut server.grpc_addr);
-        section.set("http_addr", &mut server.http_addr);
-        section.set("ops_addr", &mut server.ops_addr);
-        section.set("allow_plaintext", &mut server.allow_plaintext);
-        section.set_within("max_connections", &mut server.max_connections, 1..=1_000_000);
-        section.set_within("max_concurrent_streams", &mut server.max_concurrent_streams, 1..=10_000);
-        section.set_within("max_message_bytes", &mut server.max_message_bytes, 4_096..=4_194_304);
-        section.set_positive("handshake_timeout", &mut server.handshake_timeout);
-        section.set_positive("keepalive_interval", &mut server.keepalive_interval);
-        section.set_positive("keepalive_timeout", &mut server.keepalive_timeout);
-        section.set_positive("max_connection_age", &mut server.max_connection_age);
-        section.set_positive("default_deadline", &mut server.default_deadline);
-        section.set_positive("max_deadline", &mut server.max_deadline);
+        Self::read_listeners(&mut server, section);
+        Self::read_limits(&mut server, section);
         if !server.grpc_is_on_loopback() {
             server.shutdown_grace = GRACE_BEYOND_LOOPBACK;
         }
-        section.set("shutdown_grace", &mut server.shutdown_grace);
-        section.set_positive("drain_timeout", &mut server.drain_timeout);
+        section.set(
+            key(
+                "shutdown_grace",
+                "Time between saying NOT_SERVING and GOAWAY when stopping. Where server.grpc_addr is not on loopback and nothing is set: \
+                 `2s`, for load balancers to notice.",
+            ),
+            &mut server.shutdown_grace,
+        );
+        let drain = key("drain_timeout", "Time for calls in flight to end after GOAWAY; then they are cut.");
+        section.set_positive(drain, &mut server.drain_timeout);
         server
+    }
+
+    fn read_listeners(server: &mut Self, section: &mut Section<'_>) {
+        section.set(
+            key(
+                "grpc_addr",
+                "Where gRPC is served. Beyond loopback, server.allow_plaintext, callers.mode and tokens.issuer must be set as well.",
+            ),
+            &mut server.grpc_addr,
+        );
+        section.set(
+            key("http_addr", "Where the key set and the discovery documents will be served over HTTP. Without effect yet."),
+            &mut server.http_addr,
+        );
+        Self::read_ops_addr(section, &mut server.ops_addr);
+        section.set(
+            key(
+                "allow_plaintext",
+                "Whether passwords and tokens may cross a network unencrypted. The server speaks no TLS yet: put it behind something \
+                 that does.",
+            ),
+            &mut server.allow_plaintext,
+        );
+    }
+
+    fn read_limits(server: &mut Self, section: &mut Section<'_>) {
+        let connections = key("max_connections", "Open connections at most; more are closed at once.");
+        section.set_within(connections, &mut server.max_connections, 1..=1_000_000);
+        let streams = key("max_concurrent_streams", "Calls in flight at most on one connection.");
+        section.set_within(streams, &mut server.max_concurrent_streams, 1..=10_000);
+        let message = key("max_message_bytes", "Bytes at most of one request.");
+        section.set_within(message, &mut server.max_message_bytes, 4_096..=4_194_304);
+        let handshake = key("handshake_timeout", "Time for a new connection to send its first bytes and its HTTP/2 preface.");
+        section.set_positive(handshake, &mut server.handshake_timeout);
+        let interval = key("keepalive_interval", "Silence after which the server pings a connection.");
+        section.set_positive(interval, &mut server.keepalive_interval);
+        let answer = key("keepalive_timeout", "Time for the answer to such a ping; then the connection is closed.");
+        section.set_positive(answer, &mut server.keepalive_timeout);
+        let age = key("max_connection_age", "Age after which a connection is told to go, so that clients spread over new replicas.");
+        section.set_positive(age, &mut server.max_connection_age);
+        let deadline = key("default_deadline", "Deadline of a call that names none.");
+        section.set_positive(deadline, &mut server.default_deadline);
+        let longest = key("max_deadline", "Longest deadline; a call that names a longer one gets this.");
+        section.set_positive(longest, &mut server.max_deadline);
     }
 
     /// Whether only this machine reaches the gRPC listener.
@@ -107,10 +153,15 @@ impl Server {
 
     pub(super) fn check(&self, reader: &mut Reader) {
         reader.require(
-            &["server.grpc_addr", "server.allow_plaintext"],
             self.grpc_is_on_loopback() || self.allow_plaintext,
-            "is not on loopback, and the server speaks no TLS yet: passwords and tokens would cross the network \
-             unencrypted; put TLS in front and set server.allow_plaintext = true",
+            &[
+                (
+                    "server.grpc_addr",
+                    "is not on loopback, and the server speaks no TLS yet: passwords and tokens would cross the network unencrypted; \
+                     put TLS in front and set server.allow_plaintext = true",
+                ),
+                ("server.allow_plaintext", "must be true once server.grpc_addr is not on loopback, with TLS in front"),
+            ],
         );
         let listeners = [
             ("server.grpc_addr", self.grpc_addr, "server.http_addr", self.http_addr),
@@ -118,13 +169,15 @@ impl Server {
             ("server.http_addr", self.http_addr, "server.ops_addr", self.ops_addr),
         ];
         for (key, addr, other_key, other) in listeners {
-            let message = format!("{key} and {other_key} must not be the same address and port");
-            reader.require(&[key, other_key], !collide(addr, other), message);
+            let sentence = |other| format!("must not be the address and port of {other} too");
+            reader.require(!collide(addr, other), &[(key, &sentence(other_key)), (other_key, &sentence(key))]);
         }
         reader.require(
-            &["server.default_deadline", "server.max_deadline"],
             self.default_deadline <= self.max_deadline,
-            "server.default_deadline must not be longer than server.max_deadline",
+            &[
+                ("server.default_deadline", "must not be longer than server.max_deadline"),
+                ("server.max_deadline", "must not be shorter than server.default_deadline"),
+            ],
         );
     }
 }

@@ -1,9 +1,12 @@
 //! From the two places where an operator writes to entries that remember where they come from.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
-use ::config::{ConfigError, File, FileFormat, Source as _, Value, ValueKind};
+use ::config::{ConfigError, FileFormat, Source as _, Value, ValueKind};
+use zeroize::Zeroizing;
 
 use super::problem::Problem;
 
@@ -39,8 +42,12 @@ pub(super) type Entries = BTreeMap<String, Entry>;
 pub(super) fn add_file(path: &Path, entries: &mut Entries) -> Result<(), Problem> {
     let origin = path.display().to_string();
     let problem = |message: String| Problem { key: FILE.to_owned(), message, origin: origin.escape_debug().to_string() };
+    if path.as_os_str().is_empty() {
+        let message = "has an empty name: name a file, or leave it out to use none".to_owned();
+        return Err(Problem { key: FILE.to_owned(), message, origin: "--config or DOORWARD_CONFIG".to_owned() });
+    }
     let text = std::fs::read_to_string(path).map_err(|e| problem(format!("cannot be read: {e}")))?;
-    let sections = File::from_str(&text, FileFormat::Toml).collect().map_err(|e| problem(syntax_error(&e)))?;
+    let sections = ::config::File::from_str(&text, FileFormat::Toml).collect().map_err(|e| problem(syntax_error(&e)))?;
     for (section, value) in sections {
         match value.kind {
             ValueKind::Table(keys) if !keys.is_empty() => {
@@ -68,9 +75,12 @@ pub(super) fn add_environment(variables: impl IntoIterator<Item = (String, Strin
             }
             continue;
         };
-        // Lower-case names stay as they are, so that no key matches: with both spellings accepted, which of two variables
-        // wins would be chance.
-        let key = if rest.chars().any(|c| c.is_ascii_lowercase()) { rest.to_owned() } else { rest.to_ascii_lowercase() };
+        // What is not all capitals becomes no key: with several spellings accepted, which of two variables wins would be chance.
+        let key = match (rest.chars().any(|c| c.is_ascii_lowercase()), rest.chars().any(|c| c.is_ascii_uppercase())) {
+            (true, true) => rest.to_owned(),
+            (true, false) => rest.to_ascii_uppercase(),
+            (false, _) => rest.to_ascii_lowercase(),
+        };
         let key = match key.split_once(SEPARATOR) {
             Some((section, key)) => format!("{}.{}", plain(section), plain(key)),
             None => plain(&key),
@@ -100,10 +110,29 @@ fn plain(name: &str) -> String {
 
 /// The parser's place and reason without the lines that it quotes: a secret may stand there.
 fn syntax_error(error: &ConfigError) -> String {
+    const NO_TOML: &str = "is not valid TOML";
     let ConfigError::FileParse { cause, .. } = error else {
-        return "is not valid TOML".to_owned();
+        return NO_TOML.to_owned();
     };
+    // Place, the quoted line between two of the drawing, and the reason, which names what the grammar wants and no value.
     let text = cause.to_string();
-    let place = text.lines().find_map(|line| line.strip_prefix("TOML parse error "));
-    place.map_or_else(|| "is not valid TOML".to_owned(), |place| format!("is not valid TOML {place}"))
+    let mut lines = text.lines();
+    let Some(place) = lines.find_map(|line| line.strip_prefix("TOML parse error ")) else {
+        return NO_TOML.to_owned();
+    };
+    let is_pointer = |line: &str| line.contains('^') && line.chars().all(|c| matches!(c, ' ' | '|' | '^'));
+    let reason = lines.skip_while(|line| !is_pointer(line)).nth(1).unwrap_or_default();
+    if reason.is_empty() { format!("{NO_TOML} {place}") } else { format!("{NO_TOML} {place}: {reason}") }
+}
+
+/// Bytes at most of a file that holds secrets.
+const SMALL: usize = 64 * 1024;
+
+/// What stands in a file of secrets; the error is the rest of a sentence that starts with the key.
+pub(super) fn read_small(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let cannot = |e| format!("names a file that cannot be read: {e}");
+    // All the room at once: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SMALL + 1));
+    File::open(path).and_then(|file| file.take(SMALL as u64 + 1).read_to_end(&mut bytes)).map_err(cannot)?;
+    if bytes.len() > SMALL { Err("names a file that is too large to hold secrets".to_owned()) } else { Ok(bytes) }
 }

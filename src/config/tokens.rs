@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::reader::{Reader, Section};
+use super::reader::{Reader, Section, key};
 use super::server::Server;
 use crate::values::text;
 
@@ -58,35 +58,54 @@ impl Default for Tokens {
 impl Tokens {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut tokens = Self::default();
+        Self::read_claims(&mut tokens, section);
+        let access = key("access_lifetime", "Life of an access token.");
+        section.set_positive(access, &mut tokens.access_lifetime);
         section.set_if(
-            "issuer",
+            key("max_access_lifetime", "Longest life of any access token, at most 12h; checked on verification too."),
+            &mut tokens.max_access_lifetime,
+            |lifetime| !lifetime.is_zero() && *lifetime <= MAX_ACCESS_LIFETIME,
+            "must be longer than zero and at most 12h",
+        );
+        let idle = key(
+            "idle_lifetime",
+            "A session that is not refreshed for so long ends. Longer than tokens.access_lifetime and tokens.refresh_grace together.",
+        );
+        section.set_positive(idle, &mut tokens.idle_lifetime);
+        let absolute = key("absolute_lifetime", "A session ends so long after its login, refreshed or not.");
+        section.set_positive(absolute, &mut tokens.absolute_lifetime);
+        section.set_if(
+            key(
+                "refresh_grace",
+                "A refresh token that was just used is answered again for so long, for lost answers and second tabs; at most 300s, and \
+                 0s switches it off.",
+            ),
+            &mut tokens.refresh_grace,
+            |grace| *grace <= MAX_REFRESH_GRACE,
+            "must be at most 300s",
+        );
+        tokens
+    }
+
+    fn read_claims(tokens: &mut Self, section: &mut Section<'_>) {
+        section.set_if(
+            key("issuer", "The URL of this instance, claim `iss`. The default serves only while all listeners are on loopback."),
             &mut tokens.issuer,
             |issuer| is_issuer(issuer),
             "must be an absolute http or https URL of at most 255 bytes without user, query and fragment",
         );
         section.set_if(
-            "audience",
+            key("audience", "The backends that accept the tokens, claim `aud`, to which the issuer is added."),
             &mut tokens.audience,
             |audience| are_audiences(audience),
             "must be 1 to 15 different names of 1 to 255 visible ASCII characters each, and 1024 together",
         );
-        section.set_positive("access_lifetime", &mut tokens.access_lifetime);
         section.set_if(
-            "max_access_lifetime",
-            &mut tokens.max_access_lifetime,
-            |lifetime| !lifetime.is_zero() && *lifetime <= MAX_ACCESS_LIFETIME,
-            "must be longer than zero and at most 12h",
-        );
-        section.set_positive("idle_lifetime", &mut tokens.idle_lifetime);
-        section.set_positive("absolute_lifetime", &mut tokens.absolute_lifetime);
-        section.set_if("refresh_grace", &mut tokens.refresh_grace, |grace| *grace <= MAX_REFRESH_GRACE, "must be at most 300s");
-        section.set_if(
-            "default_client_id",
+            key("default_client_id", "Claim `client_id` of logins by callers without an identity of their own."),
             &mut tokens.default_client_id,
             |id| text::client_id(id).is_ok(),
             "must be 1 to 255 visible ASCII characters",
         );
-        tokens
     }
 
     pub(super) fn check(&self, server: &Server, reader: &mut Reader) {
@@ -94,25 +113,42 @@ impl Tokens {
             reader.problem("tokens.issuer", "must be set once a listener is not on loopback: the URL of this instance");
         }
         reader.require(
-            &["tokens.audience", "tokens.issuer"],
             !self.audience.contains(&self.issuer),
-            "tokens.audience must not name tokens.issuer, which every token carries anyway",
+            &[
+                ("tokens.audience", "must not name tokens.issuer, which every token carries anyway"),
+                ("tokens.issuer", "must not be one of tokens.audience, to which it is added anyway"),
+            ],
         );
         reader.require(
-            &["tokens.access_lifetime", "tokens.max_access_lifetime"],
             self.access_lifetime <= self.max_access_lifetime,
-            "tokens.access_lifetime must not be longer than tokens.max_access_lifetime",
+            &[
+                ("tokens.access_lifetime", "must not be longer than tokens.max_access_lifetime"),
+                ("tokens.max_access_lifetime", "must not be shorter than tokens.access_lifetime"),
+            ],
         );
         reader.require(
-            &["tokens.idle_lifetime", "tokens.access_lifetime", "tokens.refresh_grace"],
             self.idle_lifetime > self.access_lifetime.saturating_add(self.refresh_grace),
-            "tokens.idle_lifetime must be longer than tokens.access_lifetime and tokens.refresh_grace together, or \
-             sessions end that are in use",
+            &[
+                (
+                    "tokens.idle_lifetime",
+                    "must be longer than tokens.access_lifetime and tokens.refresh_grace together, or sessions end that are in use",
+                ),
+                (
+                    "tokens.access_lifetime",
+                    "must, with tokens.refresh_grace, be shorter than tokens.idle_lifetime, or sessions end that are in use",
+                ),
+                (
+                    "tokens.refresh_grace",
+                    "must, with tokens.access_lifetime, be shorter than tokens.idle_lifetime, or sessions end that are in use",
+                ),
+            ],
         );
         reader.require(
-            &["tokens.absolute_lifetime", "tokens.idle_lifetime"],
             self.absolute_lifetime >= self.idle_lifetime,
-            "tokens.absolute_lifetime must not be shorter than tokens.idle_lifetime",
+            &[
+                ("tokens.absolute_lifetime", "must not be shorter than tokens.idle_lifetime"),
+                ("tokens.idle_lifetime", "must not be longer than tokens.absolute_lifetime"),
+            ],
         );
     }
 }

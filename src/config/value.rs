@@ -7,17 +7,25 @@ use std::time::Duration;
 use ::config::ValueKind;
 
 use super::duration;
+use super::setting::Shown;
 use super::source::{Entry, Layer};
 
 /// A type that a key can have.
 pub(super) trait FromEntry: Sized {
     /// The typed value, or what the key expects.
     fn from_entry(entry: &Entry) -> Result<Self, &'static str>;
+
+    /// The value as one would write it; none where there is none.
+    fn shown(&self) -> Option<Shown>;
 }
 
 impl<T: FromEntry> FromEntry for Option<T> {
     fn from_entry(entry: &Entry) -> Result<Self, &'static str> {
         T::from_entry(entry).map(Some)
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        self.as_ref().and_then(T::shown)
     }
 }
 
@@ -29,11 +37,19 @@ impl FromEntry for String {
             _ => Err("must be a text in quotes"),
         }
     }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Text(self.clone()))
+    }
 }
 
 impl FromEntry for PathBuf {
     fn from_entry(entry: &Entry) -> Result<Self, &'static str> {
         String::from_entry(entry).map(PathBuf::from)
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Text(self.display().to_string()))
     }
 }
 
@@ -51,6 +67,10 @@ impl FromEntry for Vec<String> {
             _ => Err("must be a list of texts in quotes"),
         }
     }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::List(self.clone()))
+    }
 }
 
 impl FromEntry for bool {
@@ -60,6 +80,10 @@ impl FromEntry for bool {
             (ValueKind::String(text), Layer::Environment) => text.parse().map_err(|_| "must be true or false"),
             _ => Err("must be true or false, without quotes"),
         }
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Truth(*self))
     }
 }
 
@@ -71,17 +95,29 @@ impl FromEntry for u64 {
             _ => Err("must be a whole number, without quotes"),
         }
     }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Number(*self))
+    }
 }
 
 impl FromEntry for u32 {
     fn from_entry(entry: &Entry) -> Result<Self, &'static str> {
         Self::try_from(u64::from_entry(entry)?).map_err(|_| "is too large")
     }
+
+    fn shown(&self) -> Option<Shown> {
+        u64::from(*self).shown()
+    }
 }
 
 impl FromEntry for usize {
     fn from_entry(entry: &Entry) -> Result<Self, &'static str> {
         Self::try_from(u64::from_entry(entry)?).map_err(|_| "is too large")
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        u64::try_from(*self).ok()?.shown()
     }
 }
 
@@ -92,10 +128,18 @@ impl FromEntry for Duration {
             _ => Err("must be a length of time in quotes with its unit s, m, h or d, such as \"30s\" or \"15m\""),
         }
     }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Text(duration::write(*self)))
+    }
 }
 
 impl FromEntry for SocketAddr {
     fn from_entry(entry: &Entry) -> Result<Self, &'static str> {
         String::from_entry(entry)?.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:50051 or [::1]:50051")
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Text(self.to_string()))
     }
 }

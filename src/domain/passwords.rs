@@ -2,7 +2,7 @@
 //!
 //! - The bytes that are hashed are the NFKC form of what was typed, and nothing else is folded: case, spaces, NUL and every byte after
 //!   the 72nd count (NIST SP 800-63B, 3.1.1.2).
-//! - What is over [`MAX_BYTES`] (before normalisation) is nobody's password. It takes the path of a wrong one.
+//! - What is over [`PASSWORD_MAX_BYTES`] (before normalisation) is nobody's password. It takes the path of a wrong one.
 //! - A stored password is a scheme tag and a string. The only scheme now is [`ARGON2ID`] with a PHC string; an unknown tag or a string
 //!   that cannot be read is a wrong password to the person and an error in the log.
 //!
@@ -31,13 +31,11 @@ use crate::{
         audit_events::{self, Row},
         credentials::Credential,
     },
-    values::secret::Password,
+    values::secret::{PASSWORD_MAX_BYTES, Password, PasswordFlaw},
 };
 
 pub mod hasher;
 
-/// The longest password, in bytes as typed.
-pub const MAX_BYTES: usize = 1024;
 /// The scheme tag of passwords that this version makes.
 pub const ARGON2ID: &str = "argon2id";
 const HASH_BYTES: usize = 32;
@@ -59,7 +57,7 @@ impl Normalized {
     /// The bytes; none for what is over the limit.
     #[must_use]
     pub fn new(password: &Password) -> Option<Self> {
-        if password.as_str().len() > MAX_BYTES {
+        if password.as_str().len() > PASSWORD_MAX_BYTES {
             return None;
         }
         // NFKC at most multiplies the length by 18; all the room at once leaves no copies behind.
@@ -89,14 +87,10 @@ impl Normalized {
 /// # Errors
 /// [`Error::PasswordRejected`] with each broken rule, at `field`.
 pub fn check_new(password: &Password, field: &str, min_length: usize) -> Result<Normalized> {
-    let reject = |description: String| Error::PasswordRejected(vec![FieldViolation { field: field.to_owned(), description }]);
-    let normalized = Normalized::new(password).ok_or_else(|| reject(format!("must have at most {MAX_BYTES} bytes")))?;
-    // Characters are counted after normalisation: what counts is what is hashed.
-    let characters = String::from_utf8_lossy(normalized.as_bytes()).chars().count();
-    if characters < min_length {
-        return Err(reject(format!("must have at least {min_length} characters")));
-    }
-    Ok(normalized)
+    let reject =
+        |flaw: PasswordFlaw| Error::PasswordRejected(vec![FieldViolation { field: field.to_owned(), description: flaw.to_string() }]);
+    password.check(min_length).map_err(reject)?;
+    Normalized::new(password).ok_or_else(|| reject(PasswordFlaw::Long))
 }
 
 /// Whether a password is that of a credential; none is the credential of whoever may not log in, and costs the same. Where it is wrong,

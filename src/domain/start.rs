@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use super::{keys, passwords};
 use crate::{
     app::App,
-    config::Config,
+    config::{Config, secrets::NEEDED_ON_POSTGRES},
     error::Error,
     metrics::Metrics,
     store::{
@@ -73,7 +73,7 @@ pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App,
     let Prepared { store, roots, .. } = Box::pin(prepare(&config, &clock, &entropy)).await?;
     let keys = Box::pin(keys::ensure(&store, &roots, &entropy, &clock)).await?;
     let parameters = passwords::parameters(&config.passwords)?;
-    let threads = config.passwords.hash_threads.unwrap_or_else(hash_threads);
+    let threads = config.passwords.hash_threads();
     let hasher = passwords::hasher::Hasher::start(parameters, threads, config.passwords.queue, entropy.clone())?;
     let metrics = Metrics::new(&store, &hasher);
     Ok(App { config, store, clock, entropy, roots, hasher, keys, metrics })
@@ -178,11 +178,6 @@ async fn prepare(config: &Config, clock: &Clock, entropy: &Entropy) -> Result<Pr
     Ok(prepared)
 }
 
-/// One core is left for everything else.
-fn hash_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
-}
-
 fn database_exists(path: &Path) -> Result<bool, StartError> {
     path.try_exists().map_err(|e| StartError::Database(format!("the database {} cannot be looked at: {e}", path.display())))
 }
@@ -222,8 +217,7 @@ fn make_database_file(path: &Path) -> std::io::Result<()> {
 }
 
 async fn open_postgres(config: &Config) -> Result<Prepared, StartError> {
-    let missing = "on PostgreSQL secrets.root must be set: make one with `doorward secret generate` and give the same to every replica";
-    let roots = configured_roots(config)?.ok_or_else(|| StartError::RootSecret(missing.to_owned()))?;
+    let roots = configured_roots(config)?.ok_or_else(|| StartError::RootSecret(format!("secrets.root {NEEDED_ON_POSTGRES}")))?;
     let store = store::connect(&config.database, false).await.map_err(|error| match error {
         Error::Unavailable(cause) if cause.starts_with("the ") => StartError::Database(format!("{cause}: check database.url")),
         Error::Unavailable(cause) => StartError::Database(format!("the database does not answer ({cause}): check database.url")),

@@ -38,49 +38,14 @@ impl Target {
     /// # Errors
     /// [`Error::InvalidField`] for a URL that is neither, and for SQLite in memory: the service keeps several connections.
     pub fn parse(url: &str) -> Result<Self> {
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return check_parameters(url).map(|()| Self::Postgres);
+        config::database::url::check(url).map_err(|flaw| Error::field("database.url", flaw))?;
+        if !config::database::url::is_sqlite(url) {
+            return Ok(Self::Postgres);
         }
-        let options =
-            SqliteConnectOptions::from_str(url).map_err(|_| Error::field("database.url", "must be a sqlite:// or postgres:// URL"))?;
+        let options = SqliteConnectOptions::from_str(url).map_err(|_| Error::field("database.url", "is no SQLite URL"))?;
         let path = options.get_filename().to_path_buf();
-        if url.contains(":memory:") || url.contains("mode=memory") || path.as_os_str().is_empty() {
-            return Err(Error::field("database.url", "SQLite in memory is not supported: name a file"));
-        }
         Ok(Self::Sqlite(path))
     }
-}
-
-/// What may stand behind the `?` of a PostgreSQL URL. The driver passes over what it does not know, and a misspelt `sslmode` would be a
-/// connection without TLS.
-const PARAMETERS: [&str; 18] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
-
-fn check_parameters(url: &str) -> Result<()> {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    let mut names = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or_default());
-    if names.all(|name| PARAMETERS.contains(&name) || name.starts_with("options[")) {
-        return Ok(());
-    }
-    Err(Error::field("database.url", "has a parameter behind its ? that PostgreSQL connections do not know"))
 }
 
 /// Opens the pools. An SQLite file is made only where `create` says so.

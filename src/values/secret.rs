@@ -24,6 +24,12 @@ use zeroize::Zeroizing;
 
 use super::entropy::Entropy;
 
+mod password;
+mod unfit;
+
+pub use password::{PASSWORD_MAX_BYTES, Password, PasswordFlaw};
+pub use unfit::{RootFlaw, read_root};
+
 /// The least number of bytes of a root.
 pub const ROOT_BYTES: usize = 32;
 /// The bytes of a root's key id.
@@ -79,36 +85,6 @@ pub enum RootError {
         /// Which entry.
         index: usize,
     },
-}
-
-/// Why a text is not fit to be a root secret: the rest of a sentence that starts with its place. Holds no part of it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum RootFlaw {
-    /// Something but unpadded base64url (RFC 4648, section 5).
-    #[error("is not base64url without padding (A-Z a-z 0-9 - _); `doorward secret generate` makes one")]
-    Encoding,
-    /// Fewer than [`ROOT_BYTES`] bytes.
-    #[error("is shorter than {ROOT_BYTES} bytes; `doorward secret generate` makes one")]
-    Short,
-    /// Nobody's random bytes are all the same.
-    #[error("is one byte repeated, not random; `doorward secret generate` makes one")]
-    Uniform,
-}
-
-/// The bytes of a root secret, if the text is fit to be one. Whatever refuses one stands here: configuration, key file and start all come
-/// through.
-///
-/// # Errors
-/// See [`RootFlaw`].
-pub fn read_root(text: &str) -> Result<Zeroizing<Vec<u8>>, RootFlaw> {
-    let bytes = URL_SAFE_NO_PAD.decode(text).map(Zeroizing::new).map_err(|_| RootFlaw::Encoding)?;
-    if bytes.len() < ROOT_BYTES {
-        return Err(RootFlaw::Short);
-    }
-    if bytes.windows(2).all(|pair| pair.first() == pair.last()) {
-        return Err(RootFlaw::Uniform);
-    }
-    Ok(bytes)
 }
 
 /// Why sealed bytes stay closed. Nobody outside sees it: an operator does, in the log.
@@ -313,8 +289,14 @@ impl RootSecrets {
 /// A new root secret: 32 random bytes as unpadded base64url, 43 characters.
 #[must_use]
 pub fn generate_root(entropy: &Entropy) -> String {
-    let root = Zeroizing::new(entropy.bytes::<ROOT_BYTES>());
-    URL_SAFE_NO_PAD.encode(root.as_slice())
+    loop {
+        let root = Zeroizing::new(entropy.bytes::<ROOT_BYTES>());
+        let text = URL_SAFE_NO_PAD.encode(root.as_slice());
+        // Once in millions of times chance spells a word that `read_root` refuses.
+        if read_root(&text).is_ok() {
+            return text;
+        }
+    }
 }
 
 /// SHA-256 (FIPS 180-4).
@@ -327,32 +309,6 @@ pub fn sha256(data: &[u8]) -> [u8; 32] {
 #[must_use]
 pub fn equal(one: &[u8], other: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(one, other).is_ok()
-}
-
-/// A password as it was typed. Wiped from memory when dropped, never shown.
-///
-/// No rule is checked here: a login with a password that no rule would allow must take the path of a wrong one.
-#[derive(Clone)]
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    /// Takes the text as it is.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Password(…)")
-    }
 }
 
 fn expand(root: &hkdf::Prk, label: &'static [u8]) -> Option<Zeroizing<[u8; 32]>> {

@@ -177,7 +177,7 @@ fn no_mark_comes_out_on_postgres_in_json() {
 #[test]
 #[ignore = "panics under the process's own panic hook: the next test starts it in a process of its own"]
 fn a_panic_with_a_mark() {
-    telemetry::init(&Log { format: LogFormat::Json, level: "trace".to_owned() }).unwrap();
+    telemetry::init(&Log { format: LogFormat::Json, level: "trace".to_owned() }, false).unwrap();
     std::panic::catch_unwind(|| panic!("{MARK}\n{MARK}")).unwrap_err();
 }
 

@@ -4,7 +4,12 @@ use std::{fs, path::Path};
 
 /// Compares with the golden file; writes it where `DOORWARD_UPDATE_GOLDEN` is set.
 pub fn check(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    check_file(&format!("tests/golden/{name}"), found);
+}
+
+/// The same for a file that is made, at any place of the repository.
+pub fn check_file(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     if std::env::var_os("DOORWARD_UPDATE_GOLDEN").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, found).unwrap();
@@ -14,7 +19,7 @@ pub fn check(name: &str, found: &str) {
     let differing: Vec<_> = differences(&expected, found);
     assert!(
         expected == found,
-        "tests/golden/{name} says otherwise (- golden, + now):\n{}\nIs the change meant? Then run this test with \
+        "{name} says otherwise (- golden, + now):\n{}\nIs the change meant? Then run this test with \
          DOORWARD_UPDATE_GOLDEN=1, read the diff, and commit it.",
         differing.join("\n")
     );

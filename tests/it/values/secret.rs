@@ -1,6 +1,7 @@
 //! Root secrets and all that is derived from them.
 
-use doorward::values::secret::{equal, generate_root, sha256};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use doorward::values::secret::{equal, generate_root, read_root, sha256};
 use doorward::values::{Entropy, Password, Purpose, RootError, RootFlaw, RootSecrets, UnsealError};
 use proptest::prelude::*;
 
@@ -72,8 +73,55 @@ fn a_list_of_roots_is_refused_with_the_place_of_the_mistake() {
     ] {
         assert_eq!(refused(&[&good, &encoded]), RootError::Unfit { index: 1, flaw: RootFlaw::Encoding }, "{encoded}");
     }
-    assert_eq!(refused(&[&"A".repeat(43)]), RootError::Unfit { index: 0, flaw: RootFlaw::Uniform });
+    assert_eq!(refused(&[&"A".repeat(43)]), RootError::Unfit { index: 0, flaw: RootFlaw::Pattern });
     assert_eq!(refused(&[&good, GOLDEN_ROOT, &good]), RootError::Repeated { index: 2 });
+}
+
+/// What is printed in places from which secrets are copied.
+const EXAMPLES: [&str; 15] = [
+    "super_secret_key_change_in_prod",
+    "your-secret-key-change-in-production",
+    "MY_SECRET_KEY",
+    "your-secret-key",
+    "example-jwt-secret",
+    "your-production-secret-here",
+    "insecure-secret-key-change-this",
+    "your-secure-secret-key",
+    "your-256-bit-secret",
+    "a-string-secret-at-least-256-bits-long",
+    "Change-Me",
+    "OUTPUT-OF-DOORWARD-SECRET-GENERATE",
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
+    "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",
+];
+
+#[test]
+fn known_defaults_are_refused_in_every_spelling_and_in_base64url() {
+    for example in EXAMPLES {
+        let encoded = URL_SAFE_NO_PAD.encode(example);
+        let spellings = [example.to_owned(), example.to_uppercase(), example.to_lowercase(), example.replace('-', "_"), encoded];
+        for spelling in spellings {
+            assert_eq!(read_root(&spelling).map(drop), Err(RootFlaw::Guessable), "{spelling}");
+        }
+    }
+    // Words of the alphabet decode to bytes that look random.
+    assert_eq!(read_root("This-is-my-own-PassWord-and-nobody-will-guess-it1").map(drop), Err(RootFlaw::Guessable));
+}
+
+#[test]
+fn what_is_plainly_not_random_is_refused() {
+    let refused = |bytes: &[u8]| read_root(&URL_SAFE_NO_PAD.encode(bytes)).map(drop);
+    assert_eq!(refused(b"correct horse battery staple, and more of it"), Err(RootFlaw::Text));
+    assert_eq!(refused(b"0123456789\tabcdefghijklmnopqrstuvwxyz\n"), Err(RootFlaw::Text));
+    let pattern = |different: u8| (0..64).map(|at| 0xf0 + at % different).collect::<Vec<u8>>();
+    assert_eq!(refused(&pattern(15)), Err(RootFlaw::Pattern));
+    assert_eq!(refused(&pattern(16)), Ok(()), "the bound is where it is said to be");
+    assert_eq!(refused(&[0; 32]), Err(RootFlaw::Pattern));
+    // Of thousands of random ones none is.
+    for _ in 0..5_000 {
+        assert_eq!(refused(&Entropy::system().bytes::<32>()), Ok(()));
+    }
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! `database.url`: what it may be, and what of it may be shown. The drivers read it once more; here it is judged without them, before
+//! anything is opened, and without repeating any of it.
+
+use crate::config::setting::{InForce, Shown};
+
+/// The starts of URLs.
+const SQLITE: &str = "sqlite:";
+const POSTGRES: [&str; 2] = ["postgres://", "postgresql://"];
+/// What may stand behind the `?` of a PostgreSQL URL. The driver passes over what it does not know, and a misspelt `sslmode` would be a
+/// connection without TLS.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+/// Those whose values are no secret, whatever is meant by them. (`sslkey` may be the key itself.)
+const OPEN_PARAMETERS: [&str; 8] = ["sslmode", "ssl-mode", "host", "hostaddr", "port", "dbname", "user", "application_name"];
+/// What may stand behind the `?` of an SQLite URL, besides `vfs=…`: the service writes.
+const SQLITE_PAIRS: [&str; 4] = ["mode=rw", "mode=rwc", "cache=private", "cache=shared"];
+/// In place of what is not shown.
+const REDACTED: &str = "***";
+
+/// Whether the data is in an SQLite file (else on PostgreSQL).
+#[must_use]
+pub fn is_sqlite(url: &str) -> bool {
+    url.starts_with(SQLITE)
+}
+
+/// Whether this names a database: the error is the rest of a sentence that starts with the key.
+///
+/// # Errors
+/// Anything but an SQLite file or a PostgreSQL database.
+pub fn check(url: &str) -> Result<(), &'static str> {
+    const NEITHER: &str = "must be sqlite://FILE, postgres://… or postgresql://…";
+    if let Some(file) = url.strip_prefix(SQLITE) {
+        let file = file.strip_prefix("//").unwrap_or(file);
+        return if file.is_empty() { Err(NEITHER) } else { check_sqlite(file) };
+    }
+    match POSTGRES.iter().find_map(|scheme| url.strip_prefix(scheme)) {
+        Some(rest) if !rest.trim_start_matches('/').is_empty() => check_postgres(rest),
+        _ => Err(NEITHER),
+    }
+}
+
+/// The service keeps several connections, which in memory would be several databases.
+fn check_sqlite(file: &str) -> Result<(), &'static str> {
+    let (path, query) = file.split_once('?').unwrap_or((file, ""));
+    if path.contains(":memory:") || query.contains("mode=memory") {
+        return Err("SQLite in memory is not supported: name a file");
+    }
+    if path.is_empty() {
+        return Err("must name a file behind sqlite://");
+    }
+    let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
+    if pairs.all(|pair| SQLITE_PAIRS.contains(&pair) || pair.starts_with("vfs=")) {
+        return Ok(());
+    }
+    Err("has a parameter behind its ? that this SQLite database cannot have; there are mode=rw, mode=rwc, cache and vfs")
+}
+
+fn check_postgres(rest: &str) -> Result<(), &'static str> {
+    const ENCODE: &str = "is no PostgreSQL URL: write characters such as @ : / ? # of user and password as %40 %3A %2F %3F %23";
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
+    let (userinfo, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let port = host.rsplit_once(']').map_or(host, |(_, port)| port).rsplit_once(':').map(|(_, port)| port);
+    let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
+    // What stands in a wrong place is mostly the rest of a password.
+    let is_broken = userinfo.contains('@') || userinfo.matches(':').count() > 1 || path.contains('@') || rest.contains('#');
+    if is_broken || !port.is_none_or(is_port) || rest.chars().any(char::is_whitespace) {
+        return Err(ENCODE);
+    }
+    let mut names = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or_default());
+    if names.all(|name| PARAMETERS.contains(&name) || name.starts_with("options[")) {
+        return Ok(());
+    }
+    Err("has a parameter behind its ? that PostgreSQL connections do not know")
+}
+
+/// A good URL without what may be a secret.
+pub(in crate::config) fn show(url: &str) -> InForce {
+    let Some((scheme, rest)) = POSTGRES.iter().find_map(|scheme| Some((scheme, url.strip_prefix(scheme)?))) else {
+        return InForce::Shown(Shown::Text(url.to_owned()));
+    };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let place = match place.rsplit_once('@') {
+        Some((userinfo, host)) => match userinfo.split_once(':') {
+            Some((user, _)) => format!("{user}:{REDACTED}@{host}"),
+            None => place.to_owned(),
+        },
+        None => place.to_owned(),
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {
+        Some((name, _)) if !OPEN_PARAMETERS.contains(&name) => format!("{name}={REDACTED}"),
+        _ => pair.to_owned(),
+    });
+    let query = pairs.collect::<Vec<_>>().join("&");
+    let shown = format!("{scheme}{place}{}{query}", if query.is_empty() { "" } else { "?" });
+    if shown == url { InForce::Shown(Shown::Text(shown)) } else { InForce::Hidden(shown) }
+}
