@@ -94,6 +94,10 @@ fn common(config: &config::Database, connections: u32) -> ConnectOptions {
         .acquire_timeout(config.acquire_timeout)
         // A pool that gives connections back opens them anew under load.
         .idle_timeout(None)
+        // Without a lifetime too, the driver starts no task that looks over the idle ones. Its count of them passes through the largest
+        // number there is when a connection is given back and taken at one moment (sqlx 0.9, `PoolInner::release`), and a look at that
+        // moment goes on for ever on a thread that answers calls.
+        .max_lifetime(None)
         // A busy pool pays nothing for it, and after a restart of the database nobody gets a connection that is dead.
         .test_before_acquire_if_idle_for(Duration::from_secs(1))
         // Statements are logged at INFO by default, with their values.

@@ -129,16 +129,17 @@ impl Collector for PoolSizes {
 
 /// Connections that are open, and those of them that are idle.
 fn sizes(connection: &DatabaseConnection) -> (u32, u32) {
-    let idle = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    match connection.get_database_backend() {
+    let (open, idle) = match connection.get_database_backend() {
         DbBackend::Sqlite => {
             let pool = connection.get_sqlite_connection_pool();
-            (pool.size(), idle(pool.num_idle()))
+            (pool.size(), pool.num_idle())
         }
         DbBackend::Postgres => {
             let pool = connection.get_postgres_connection_pool();
-            (pool.size(), idle(pool.num_idle()))
+            (pool.size(), pool.num_idle())
         }
         _ => (0, 0),
-    }
+    };
+    // The driver's count passes through the largest number there is when one is given back and taken at one moment.
+    (open, u32::try_from(idle).ok().filter(|idle| *idle <= open).unwrap_or(0))
 }

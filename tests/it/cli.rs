@@ -764,7 +764,7 @@ const COMMANDS: [&str; 37] = [
 ];
 
 /// Those that only lead to others.
-const NOUNS: [&str; 7] = ["migrate", "user", "tenant", "role", "member", "session", "secret"];
+const NOUNS: [&str; 8] = ["migrate", "user", "tenant", "role", "member", "session", "config", "secret"];
 
 #[test]
 fn help_texts_are_golden() {
