@@ -161,17 +161,23 @@ fn no_mark_is_logged(backend: Backend, format: LogFormat) {
 
 #[test]
 fn no_mark_comes_out_on_sqlite_in_text() {
-    no_mark_is_logged(Backend::Sqlite, LogFormat::Text);
+    if is_alone("canaries::no_mark_comes_out_on_sqlite_in_text") {
+        no_mark_is_logged(Backend::Sqlite, LogFormat::Text);
+    }
 }
 
 #[test]
 fn no_mark_comes_out_on_sqlite_in_json() {
-    no_mark_is_logged(Backend::Sqlite, LogFormat::Json);
+    if is_alone("canaries::no_mark_comes_out_on_sqlite_in_json") {
+        no_mark_is_logged(Backend::Sqlite, LogFormat::Json);
+    }
 }
 
 #[test]
 fn no_mark_comes_out_on_postgres_in_json() {
-    no_mark_is_logged(Backend::Postgres, LogFormat::Json);
+    if is_alone("canaries::no_mark_comes_out_on_postgres_in_json") {
+        no_mark_is_logged(Backend::Postgres, LogFormat::Json);
+    }
 }
 
 #[test]

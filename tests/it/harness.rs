@@ -371,6 +371,22 @@ pub fn bearer<T>(message: T, token: &str) -> Request<T> {
     request
 }
 
+/// Runs a test again in a process of its own, where this is not that process yet, and demands that it passes. Answers whether this is it.
+///
+/// For what looks at log lines: which ones are made is settled for a process, and other tests of it settle it too.
+pub fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "DOORWARD_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = child.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, "yes").output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{test} failed in a process of its own:\n{out}\n{err}");
+    false
+}
+
 /// The reason of a refusal, from the trailer; it must be in the details too.
 pub fn reason(status: &Status) -> String {
     use tonic_types::StatusExt;
