@@ -1,5 +1,7 @@
 //! Everything that a running service consists of, built once. There are no globals: two of these in one process are two replicas.
 
+use std::sync::Arc;
+
 use crate::{
     config::Config,
     domain::{keys::KeyRing, passwords::hasher::Hasher},
@@ -26,5 +28,5 @@ pub struct App {
     /// Signing keys.
     pub keys: KeyRing,
     /// What is counted.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
 }

@@ -35,6 +35,7 @@ use clap::{
 
 use crate::{
     config::{Config, Log},
+    domain::start,
     telemetry,
 };
 
@@ -61,7 +62,7 @@ pub mod tenant;
 pub mod user;
 pub mod views;
 
-use desk::Environment;
+use desk::{Environment, Makes};
 use failure::Failure;
 use output::Format;
 
@@ -176,9 +177,12 @@ fn execute(cli: Cli, environment: impl IntoIterator<Item = (OsString, OsString)>
         Command::Health(request) => return health::run(request, cli.config.as_deref(), environment.settings, cli.format),
         _ => {}
     }
-    let config = Config::load(cli.config.as_deref(), environment.settings)?;
+    let is_serve = matches!(command, Command::Serve);
+    // Where the database cannot be looked at, its start says why.
+    let is_first_start = |config: &Config| is_serve && !start::has_database(config).unwrap_or(true);
+    let config = Config::load_to_serve(cli.config.as_deref(), environment.settings, is_first_start)?;
     let mut log = config.log.clone();
-    if !matches!(command, Command::Serve) && log.level == Log::default().level {
+    if !is_serve && log.level == Log::default().level {
         // What the server tells while it works would stand between question and answer.
         "warn".clone_into(&mut log.level);
     }
@@ -199,11 +203,21 @@ async fn dispatch(command: Command, config: Config, format: Format, operator: St
         Command::Config(_) | Command::Secret(_) | Command::Completions(_) | Command::Health(_) => {
             Err(Failure::new("this needs no configuration"))
         }
-        Command::User(command) => desk::with(config, format, operator, async |desk| user::run(desk, command).await).await,
-        Command::Tenant(command) => desk::with(config, format, operator, async |desk| tenant::run(desk, command).await).await,
-        Command::Role(command) => desk::with(config, format, operator, async |desk| role::run(desk, command).await).await,
-        Command::Member(command) => desk::with(config, format, operator, async |desk| member::run(desk, command).await).await,
-        Command::Session(command) => desk::with(config, format, operator, async |desk| session::run(desk, command).await).await,
-        Command::Demo(flags) => desk::with(config, format, operator, async |desk| demo::run(desk, &flags).await).await,
+        Command::User(command) => {
+            let makes = if matches!(command, user::UserCommand::Create(_)) { Makes::ADatabase } else { Makes::Nothing };
+            desk::with(config, format, operator, makes, async |desk| user::run(desk, command).await).await
+        }
+        Command::Tenant(command) => {
+            let makes = if matches!(command, tenant::TenantCommand::Create(_)) { Makes::ADatabase } else { Makes::Nothing };
+            desk::with(config, format, operator, makes, async |desk| tenant::run(desk, command).await).await
+        }
+        Command::Role(command) => desk::with(config, format, operator, Makes::Nothing, async |desk| role::run(desk, command).await).await,
+        Command::Member(command) => {
+            desk::with(config, format, operator, Makes::Nothing, async |desk| member::run(desk, command).await).await
+        }
+        Command::Session(command) => {
+            desk::with(config, format, operator, Makes::Nothing, async |desk| session::run(desk, command).await).await
+        }
+        Command::Demo(flags) => desk::with(config, format, operator, Makes::ADatabase, async |desk| demo::run(desk, &flags).await).await,
     }
 }

@@ -88,13 +88,30 @@ impl Config {
     /// The configuration from defaults, `file` and `environment`, checked.
     ///
     /// `environment` is every variable of the process; all but `DOORWARD__…` are passed over. Files that `…_file` keys name
-    /// are read here. `bootstrap.password_file` is judged if it is there, and read again when the first superuser is made.
+    /// are read here, but for `bootstrap.password_file`, which is read when the first superuser is made.
     ///
     /// # Errors
     /// Every problem of all layers, each with its key and the variable or file that it comes from. Relations between keys
     /// are not judged when the file could not be read: half of them would be false alarms.
     pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
         let (reader, config) = Self::examine(Reader::new(file, environment));
+        reader.finish(config).map(|(config, _)| config)
+    }
+
+    /// [`Config::load`] for a server, which makes the first superuser where `is_first_start` says so: then `bootstrap.password_file` is
+    /// judged with everything else.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`].
+    pub fn load_to_serve(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        is_first_start: impl FnOnce(&Self) -> bool,
+    ) -> Result<Self, Problems> {
+        let (mut reader, config) = Self::examine(Reader::new(file, environment));
+        if reader.file_was_read() && is_first_start(&config) {
+            config.bootstrap.check_password(&config.passwords, &mut reader);
+        }
         reader.finish(config).map(|(config, _)| config)
     }
 
@@ -107,6 +124,7 @@ impl Config {
         let (mut reader, config) = Self::examine(Reader::new(file, environment));
         if reader.file_was_read() {
             config.secrets.check_to_serve(&config.database, &mut reader);
+            config.bootstrap.check_password(&config.passwords, &mut reader);
         }
         reader.finish(()).map(|((), settings)| settings)
     }
@@ -155,7 +173,7 @@ impl Config {
         self.passwords.check(reader);
         self.login.check(&self.server, reader);
         self.callers.check(&self.server, reader);
-        self.bootstrap.check(&self.passwords, reader);
+        self.bootstrap.check(reader);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is counted, for Prometheus: `GET /metrics` on `server.ops_addr`.
 //!
-//! Every part of the house owns its handles and counts for itself; here they get their names. There is no global recorder: two replicas in
+//! Every part of the house owns its handles and counts for itself; gives them their names; this module knows none of them. There is no global recorder: two replicas in
 //! one process count apart.
 //!
 //! | file | what |
@@ -22,8 +22,6 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::Registry,
 };
-
-use crate::{domain::passwords::hasher::Hasher, store::Store};
 
 pub mod rpc;
 
@@ -58,33 +56,39 @@ pub enum Refreshed {
     Refused,
 }
 
+impl Refreshed {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotated => "rotated",
+            Self::Healed => "healed",
+            Self::Reused => "reused",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefreshLabels {
     outcome: &'static str,
 }
 
 impl Metrics {
-    /// The metrics of a service with these parts.
+    /// The metrics of a service whose other parts have theirs in `registry` already.
     #[must_use]
-    pub fn new(store: &Store, hasher: &Hasher) -> Self {
-        let mut registry = Registry::default();
+    pub fn new(mut registry: Registry) -> Self {
         let rpc = Arc::new(rpc::Rpc::register(&mut registry));
-        let refreshes = Family::default();
-        registry.register("doorward_refreshes", "Refresh tokens that were presented, by what came of them", refreshes.clone());
-        store.register(&mut registry);
-        hasher.register(&mut registry);
+        let refreshes = Family::<RefreshLabels, Counter>::default();
+        // From zero on: an alert on an increase does not see the first one of a series that was not there.
+        for outcome in [Refreshed::Rotated, Refreshed::Healed, Refreshed::Reused, Refreshed::Refused] {
+            drop(refreshes.get_or_create_owned(&RefreshLabels { outcome: outcome.as_str() }));
+        }
+        registry.register("doorward_refreshes", "Refresh tokens of ours that were presented, by what came of them", refreshes.clone());
         Self { registry, rpc, refreshes }
     }
 
     /// Counts a refresh.
     pub fn refreshed(&self, outcome: Refreshed) {
-        let outcome = match outcome {
-            Refreshed::Rotated => "rotated",
-            Refreshed::Healed => "healed",
-            Refreshed::Reused => "reused",
-            Refreshed::Refused => "refused",
-        };
-        self.refreshes.get_or_create(&RefreshLabels { outcome }).inc();
+        self.refreshes.get_or_create(&RefreshLabels { outcome: outcome.as_str() }).inc();
     }
 
     /// Everything with its names.

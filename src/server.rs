@@ -25,14 +25,14 @@ use tonic_health::{
 
 use self::{
     connections::{Limits, Protocol, Shutdown, ShutdownTrigger},
-    health::HealthState,
+    health::{HealthState, HealthView},
     metrics::MetricsPage,
 };
 use crate::{
     app::App,
     config::{self, Config},
     grpc::{auth::Auth, gate::Gate},
-    http::ops::{self, HealthView},
+    http::ops,
     methods::METHODS,
     pb::{self, v1::auth_service_server::AuthServiceServer},
     values::entropy::Entropy,

@@ -143,6 +143,26 @@ impl Store {
         F: Fn(Tx, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
+        self.write_then(name, input, work, |_| {}).await
+    }
+
+    /// [`Store::write`], which tells `then` what came of it in the unit's own task: also where the caller is gone by then.
+    ///
+    /// # Errors
+    /// Those of [`Store::write`].
+    pub async fn write_then<I, T, F, Fut>(
+        &self,
+        name: &'static str,
+        input: I,
+        work: F,
+        then: impl FnOnce(&Result<T>) + Send + 'static,
+    ) -> Result<T>
+    where
+        I: Clone + Send + Sync + 'static,
+        T: Send + 'static,
+        F: Fn(Tx, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
         let (store, writer) = (self.clone(), self.pools().writer);
         self.detached(name, async move {
             let mut attempt = 1;
@@ -160,6 +180,7 @@ impl Store {
                         if errors::is_read_only(&outcome) && store.renew().await.unwrap_or(false) {
                             tracing::warn!("the database is read-only: its connections are given up for new ones");
                         }
+                        then(&outcome);
                         return outcome;
                     }
                 }
@@ -185,9 +206,8 @@ impl Store {
 
     /// Runs a unit in a task of its own, which goes on to its end when the caller hangs up.
     async fn detached<T: Send + 'static>(&self, name: &'static str, unit: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        let (answered, counted) = (Arc::clone(&self.answered), self.counted.clone());
+        let (answered, counted, start) = (Arc::clone(&self.answered), self.counted.clone(), Instant::now());
         let unit = async move {
-            let start = Instant::now();
             let outcome = unit.await;
             counted.unit(name, start.elapsed(), &outcome);
             if !matches!(outcome, Err(Error::Unavailable(_))) {
@@ -197,10 +217,12 @@ impl Store {
         };
         #[expect(clippy::disallowed_methods, reason = "this is the one place where units of work get their task")]
         let task = tokio::spawn(unit);
-        match task.await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::Internal(format!("the unit of work {name} panicked"))),
+        if let Ok(outcome) = task.await {
+            return outcome;
         }
+        let outcome = Err(Error::Internal(format!("the unit of work {name} panicked")));
+        self.counted.unit(name, start.elapsed(), &outcome);
+        outcome
     }
 
     /// How many units of work the database has answered.

@@ -38,7 +38,8 @@ impl Process {
     /// The real binary on a data set.
     pub fn doorward(data: &Data, cores: Cores) -> Result<Self> {
         let mut command = on(cores, Path::new(env!("CARGO_BIN_EXE_doorward")));
-        command.arg("serve").envs(data.environment.iter().map(|(name, value)| (name, value)));
+        // Its defaults, whatever is set where this runs.
+        command.env_clear().arg("serve").envs(data.environment.iter().map(|(name, value)| (name, value)));
         for address in ["GRPC_ADDR", "HTTP_ADDR", "OPS_ADDR"] {
             command.env(format!("DOORWARD__SERVER__{address}"), "127.0.0.1:0");
         }

@@ -8,6 +8,7 @@ use super::{Cli, failure::Failure, output};
 /// For the help text.
 pub(super) const EXAMPLES: &str = "\
 Examples:
+  mkdir -p ~/.local/share/bash-completion/completions
   doorward completions bash > ~/.local/share/bash-completion/completions/doorward
   doorward completions zsh > \"${fpath[1]}/_doorward\"
   doorward completions fish > ~/.config/fish/completions/doorward.fish";

@@ -1,6 +1,7 @@
 //! `doorward demo`.
 
 use clap::Args;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::json;
 
@@ -13,6 +14,7 @@ use super::{
     views::{RoleView, TenantView, UserView},
 };
 use crate::{
+    config::Database,
     domain::demo::{self, Demo},
     values::secret::Password,
 };
@@ -21,6 +23,7 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   DOORWARD__DATABASE__URL=sqlite://demo.db doorward demo
+  DOORWARD__DATABASE__URL=sqlite://demo.db doorward serve
   doorward demo --format json --password-stdin < password.txt";
 
 /// How the people get in.
@@ -124,10 +127,19 @@ fn text(desk: &Desk, demo: &Demo, password: Option<&str>) -> String {
     };
     let login = json!({ "identifier": "sam@acme.example", "password": password.unwrap_or("PASSWORD") });
     let addr = reachable(desk.app.config.server.grpc_addr);
+    let on = here(&desk.app.config.database);
     format!(
         "Made two tenants and five people, for trying things out only.\n\n{tenants}\n\n{people}\n\n{shown}\n\n\
-         With the server running (`doorward serve`), log in:\n\n  \
+         With a server on this database (`{on}doorward serve`), log in:\n\n  \
          grpcurl -plaintext -d '{login}' {addr} doorward.v1.AuthService/Login\n\n\
-         Nobody of them is a superuser: `doorward user create --superuser --username root` makes one."
+         Nobody of them is a superuser: `{on}doorward user create --superuser --username root` makes one."
     )
+}
+
+/// What has to stand before a command so that it is about this database and not about the default one. A PostgreSQL's URL may hold a
+/// password, and was not set for one command alone.
+fn here(database: &Database) -> String {
+    let url = database.url.expose_secret();
+    let is_default = url == Database::default().url.expose_secret();
+    if is_default || !database.is_sqlite() { String::new() } else { format!("DOORWARD__DATABASE__URL={url} ") }
 }

@@ -24,6 +24,30 @@ pub const NEW_DATABASE: &str = "made a new, empty database where database.url sa
 /// Characters at most of the operator's name in the audit trail.
 const OPERATOR_MAX: usize = 64;
 
+/// Whether a command may make the SQLite database where there is none. One that looks, or changes what is there, was meant for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Makes {
+    /// It begins with what this command creates.
+    ADatabase,
+    /// It must be there.
+    Nothing,
+}
+
+/// Names the database by its whole path: what is wrong mostly is the folder.
+fn no_database(config: &Config) -> Failure {
+    let path = match start::database_file(config) {
+        Ok(Some(path)) => match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+            Some(folder) => return start::no_folder(folder).into(),
+            None => std::path::absolute(&path).unwrap_or(path).display().to_string(),
+        },
+        _ => "of database.url".to_owned(),
+    };
+    Failure::new(format!(
+        "there is no database {path}: go to the server's folder, or name its database in database.url (DOORWARD__DATABASE__URL); \
+         `doorward serve` and `doorward migrate up` make a new one"
+    ))
+}
+
 /// An opened service and whom it works for.
 #[derive(Debug)]
 pub struct Desk {
@@ -39,8 +63,11 @@ impl Desk {
     ///
     /// # Errors
     /// What `domain::start` refuses.
-    pub async fn open(config: Config, format: Format, operator: String) -> Result<Self, Failure> {
+    pub async fn open(config: Config, format: Format, operator: String, makes: Makes) -> Result<Self, Failure> {
         let is_new = !start::has_database(&config)?;
+        if is_new && makes == Makes::Nothing {
+            return Err(no_database(&config));
+        }
         let app = start::open(config, Clock::system(), Entropy::system()).await?;
         if is_new {
             output::note(NEW_DATABASE);
@@ -63,9 +90,10 @@ pub async fn with(
     config: Config,
     format: Format,
     operator: String,
+    makes: Makes,
     work: impl AsyncFnOnce(&Desk) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let desk = Box::pin(Desk::open(config, format, operator)).await?;
+    let desk = Box::pin(Desk::open(config, format, operator, makes)).await?;
     let outcome = Box::pin(work(&desk)).await;
     desk.app.store.close().await;
     outcome

@@ -51,6 +51,9 @@ fn patience(text: &str) -> Result<Duration, &'static str> {
 fn address(text: &str) -> Result<String, &'static str> {
     const FORM: &str = "must be HOST:PORT, such as 127.0.0.1:9090 or [::1]:9090";
     if let Ok(address) = text.parse::<SocketAddr>() {
+        if address.port() == 0 {
+            return Err("must have the port where the server answers, not 0");
+        }
         return Ok(reachable(address).to_string());
     }
     let (host, port) = text.rsplit_once(':').ok_or(FORM)?;

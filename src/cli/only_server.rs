@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::OFlag;
+
 use super::failure::Failure;
 use crate::{config::Config, domain::start};
 
@@ -31,6 +33,7 @@ impl OnlyServer {
     /// Another server holds it, or there is no place for it.
     pub(super) fn claim(config: &Config) -> Result<Self, Failure> {
         let Some(database) = start::database_file(config)? else { return Ok(Self(None)) };
+        has_one_name(&database)?;
         let path = place(&database)?;
         let shown = path.display();
         loop {
@@ -54,14 +57,29 @@ impl OnlyServer {
 
 impl Drop for OnlyServer {
     fn drop(&mut self) {
-        // While it is locked: nobody else can hold a lock on it that would be lost.
-        if let Some((path, _)) = &self.0 {
+        // While it is locked: nobody else can hold a lock on it that would be lost. Where somebody removed it, another one is another's.
+        if let Some((path, file)) = &self.0
+            && is_still(path, file)
+        {
             drop(fs::remove_file(path));
         }
     }
 }
 
-/// Beside the database itself, whatever links lead to it: all names of one file have one lock.
+/// SQLite tells its own files (`-wal`, `-shm`) by the database's name: of two hard links to one, each has its own, and both together break
+/// it (sqlite.org/howtocorrupt.html, 2.5).
+fn has_one_name(database: &Path) -> Result<(), Failure> {
+    match fs::metadata(database) {
+        Ok(found) if found.is_file() && found.nlink() > 1 => Err(Failure::new(format!(
+            "the database {} has {} names (hard links), and SQLite would be broken by a server at each: leave it one",
+            database.display(),
+            found.nlink()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Beside the database itself, whatever symbolic links lead to it.
 fn place(database: &Path) -> Result<PathBuf, Failure> {
     let mut path = if let Ok(path) = database.canonicalize() {
         path
@@ -77,11 +95,13 @@ fn place(database: &Path) -> Result<PathBuf, Failure> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    // Not through a link, which may lead to anybody's file: it is written to.
+    let no_link = OFlag::O_NOFOLLOW.bits();
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_link).open(path)
 }
 
 fn is_still(path: &Path, file: &File) -> bool {
-    let (Ok(there), Ok(here)) = (fs::metadata(path), file.metadata()) else { return false };
+    let (Ok(there), Ok(here)) = (fs::symlink_metadata(path), file.metadata()) else { return false };
     (there.dev(), there.ino()) == (here.dev(), here.ino())
 }
 

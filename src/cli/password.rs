@@ -79,8 +79,10 @@ impl PasswordFlags {
 pub fn read_file(path: &Path) -> Result<Password, Failure> {
     let shown = path.display();
     let unreadable = |e: io::Error| Failure::new(format!("the password file {shown} cannot be read: {e}"));
-    let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    let found = fs::metadata(path).map_err(unreadable)?;
+    let mode = found.permissions().mode();
+    // Of a pipe or a device it says nothing that could be mended.
+    if found.is_file() && mode & 0o077 != 0 {
         tracing::warn!(mode = format!("{:o}", mode & 0o777), "the password file {shown} is open to others: run chmod 600 {shown}");
     }
     let file = File::open(path).map_err(unreadable)?;

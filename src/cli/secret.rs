@@ -10,8 +10,9 @@ use crate::values::{entropy::Entropy, secret};
 
 const EXAMPLE: &str = "\
 Example:
-  doorward secret generate > root.secret && chmod 600 root.secret
-  DOORWARD__SECRETS__ROOT_FILE=root.secret doorward serve";
+  (umask 077; doorward secret generate > root.secret)
+  export DOORWARD__SECRETS__ROOT_FILE=root.secret DOORWARD__DATABASE__URL=postgres://doorward@db.example/doorward
+  doorward migrate up";
 
 /// What to do about secrets.
 #[derive(Debug, Subcommand)]

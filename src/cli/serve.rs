@@ -3,7 +3,7 @@
 //! SIGTERM, SIGINT and SIGHUP stop it cleanly, whether it serves yet or still starts; a second one ends it at once. Both exit with 0: who
 //! stops a server is no failure of it.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -24,6 +24,9 @@ An SQLite file takes one server, and a local disk; PostgreSQL takes several serv
 
 Example:
   DOORWARD__SERVER__GRPC_ADDR=127.0.0.1:6000 doorward serve";
+
+/// Start-up work that takes longer is told of, again and again.
+const LONG_START: Duration = Duration::from_secs(3);
 
 /// Serves until told to stop.
 ///
@@ -46,6 +49,7 @@ async fn serve(config: Config, told: watch::Receiver<Stop>) -> Result<(), Failur
     let mut stopped = told;
     let app = tokio::select! {
         app = begin(config, &server) => app?,
+        never = say_what_is_waited_for() => match never {},
         _ = stopped.wait_for(|told| *told != Stop::Run) => {
             tracing::info!("stopped while starting");
             return Ok(());
@@ -61,6 +65,14 @@ async fn serve(config: Config, told: watch::Receiver<Stop>) -> Result<(), Failur
         tracing::info!("stopped");
     }
     Ok(())
+}
+
+/// Start-up work takes a moment. What takes longer waits for somebody else: for the database, or for who holds its lock.
+async fn say_what_is_waited_for() -> Infallible {
+    loop {
+        tokio::time::sleep(LONG_START).await;
+        tracing::warn!("still starting: the database does not answer, or somebody else holds its lock (a migration, another program)");
+    }
 }
 
 async fn begin(config: Config, server: &Server) -> Result<Arc<App>, Failure> {

@@ -56,7 +56,7 @@ impl Bootstrap {
         bootstrap
     }
 
-    pub(super) fn check(&self, passwords: &Passwords, reader: &mut Reader) {
+    pub(super) fn check(&self, reader: &mut Reader) {
         const NEEDS_PASSWORD: &str = "needs bootstrap.password_file";
         let has_name = self.email.is_some() || self.username.is_some();
         reader.require(
@@ -67,6 +67,11 @@ impl Bootstrap {
                 ("bootstrap.password_file", "needs bootstrap.email or bootstrap.username"),
             ],
         );
+    }
+
+    /// What is wrong with the password in the file, if there is one. Not a matter of every load: once the superuser is made nobody reads
+    /// it, and a rule that changed since must not keep anybody from working.
+    pub(super) fn check_password(&self, passwords: &Passwords, reader: &mut Reader) {
         let flaw = self.password_file.as_deref().and_then(|path| password_flaw(path, passwords.min_length).err());
         if let Some(flaw) = flaw.filter(|_| !reader.is_bad("passwords.min_length")) {
             reader.problem("bootstrap.password_file", flaw);

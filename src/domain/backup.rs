@@ -57,7 +57,8 @@ pub struct Backup {
 pub async fn make(config: &Config, to: &Path, entropy: &Entropy) -> Result<Backup, BackupError> {
     let Some(database) = start::database_file(config)? else {
         let text = "the database is on PostgreSQL, which has its own tool: \
-                    pg_dump --format=custom --file=FILE \"$DOORWARD__DATABASE__URL\"";
+                    pg_dump --format=custom --file=FILE, with the connection in PGHOST, PGUSER and PGDATABASE and the password in \
+                    ~/.pgpass, where no other user sees it";
         return Err(BackupError::Target(text.to_owned()));
     };
     start::check_ours(config, &database).await?;
@@ -102,6 +103,9 @@ struct Draft {
 
 impl Draft {
     fn open(to: &Path, entropy: &Entropy) -> Result<Self, BackupError> {
+        if to.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(BackupError::Target(format!("{} is the name of a folder: name a file", to.display())));
+        }
         if to.symlink_metadata().is_ok() {
             return Err(is_there(to));
         }
@@ -128,6 +132,7 @@ impl Draft {
     fn publish(self, to: &Path) -> io::Result<u64> {
         let file = File::open(&self.path)?;
         file.sync_all()?;
+        let bytes = file.metadata()?.len();
         match fs::hard_link(&self.path, to) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(error),
             // A file system without links: the name is taken first, so that nobody else's file is replaced.
@@ -137,8 +142,9 @@ impl Draft {
             }
             Ok(()) => {}
         }
-        File::open(&self.folder)?.sync_all()?;
-        Ok(file.metadata()?.len())
+        // Without it a crash of the machine may lose the name: then it is no copy to rely on.
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).inspect_err(|_| drop(fs::remove_file(to)))?;
+        Ok(bytes)
     }
 }
 

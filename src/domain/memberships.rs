@@ -96,7 +96,9 @@ pub(super) async fn insert(tx: &Tx, adding: Adding) -> Result<(Membership, Vec<R
     let ids: Vec<RoleId> = held.iter().map(|role| role.id).collect();
     let mut membership = memberships::add(tx, adding.id, tenant.id, adding.user, &ids, adding.now).await?;
     if adding.state == MembershipState::Suspended {
-        memberships::suspend(tx, membership.id).await?;
+        if !memberships::suspend(tx, membership.id).await? {
+            return Err(Error::internal("a membership that was just made is not active"));
+        }
         membership = Membership { state: adding.state, epoch: membership.epoch + 1, ..membership };
     }
     // An earlier membership keeps its id.

@@ -25,7 +25,6 @@ use crate::{
         users::{self, User},
     },
     values::{
-        ids::SessionId,
         permission::Scope,
         secret::{self, Password},
         time::Timestamp,
@@ -51,7 +50,7 @@ pub struct Change {
 struct Unit {
     user: User,
     credential: Credential,
-    old_session: SessionId,
+    old_session: Session,
     hash: (&'static str, String),
     session: Session,
     tenant: Option<TenantKey>,
@@ -94,7 +93,7 @@ pub async fn change(app: &App, subject: &Subject, change: Change) -> Result<(Tok
     let unit = Unit {
         user: subject.facts.user.clone(),
         credential,
-        old_session: old.id,
+        old_session: old.clone(),
         hash,
         tenant: old.tenant_id.map(TenantKey::Id),
         powers: Powers::capped(scope.clone()),
@@ -132,7 +131,7 @@ async fn replace(tx: Tx, unit: Unit) -> Result<(Session, Option<TenantScope>)> {
         return Err(Error::SessionRevoked);
     }
     // The asking session can have been ended by itself, which moves no epoch: then it opens nothing new.
-    if store::sessions::find(&tx, unit.old_session).await?.is_none_or(|old| old.revoked_at.is_some()) {
+    if store::sessions::find(&tx, unit.old_session.id).await?.is_none_or(|old| old.revoked_at.is_some()) {
         return Err(Error::SessionRevoked);
     }
     let (scheme, hash) = &unit.hash;
@@ -143,11 +142,23 @@ async fn replace(tx: Tx, unit: Unit) -> Result<(Session, Option<TenantScope>)> {
     user.epoch += 1;
     let mut session = unit.session;
     let scope = login::bind(&tx, &user, unit.tenant.as_ref(), &unit.powers, &mut session).await?;
+    if !opened_under_the_same(&unit.old_session, &session) {
+        return Err(Error::SessionRevoked);
+    }
     store::sessions::insert(&tx, session.clone()).await?;
     let mut event = unit.event;
     login::mark_superuser(&mut event, scope.as_ref());
     audit_events::insert(&tx, event).await?;
     Ok((session, scope))
+}
+
+/// Whether instance, tenant and membership still have the epochs that the old session was opened under, so that whoever ended it by one of
+/// them while the password was hashed ended what comes of it too. The user's moved here.
+fn opened_under_the_same(old: &Session, new: &Session) -> bool {
+    let (old, new) = (old.epochs, new.epochs);
+    // A superuser's session of a tenant has no membership's; becoming a member meanwhile ends nothing.
+    let same_membership = old.membership.is_none() || old.membership == new.membership;
+    old.instance == new.instance && old.tenant == new.tenant && same_membership
 }
 
 /// What the request does not tell of the device is as it was.

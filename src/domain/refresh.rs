@@ -14,6 +14,8 @@
 //! The update itself checks everything again: client, expiries, the states and epochs of instance, user, tenant and membership. Of many
 //! parallel calls one moves the row; the others find themselves one generation behind, within the grace.
 
+use std::sync::Arc;
+
 use super::{
     access::{self, Powers, TenantScope},
     audit::{self, Actor, Event, Origin},
@@ -23,7 +25,7 @@ use crate::{
     app::App,
     ctx::tenant_key,
     error::{Error, Result},
-    metrics,
+    metrics::{Metrics, Refreshed as Counted},
     store::{
         Tx, audit_events,
         audit_events::Row,
@@ -100,9 +102,9 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
         cap: request.wanted.scope,
         reuse: audit::failure(app, Event::RefreshTokenReused, &Error::RefreshTokenReused, Actor::System, &request.origin, about),
     };
-    let outcome = app.store.write("refresh", step, |tx, step| async move { take_step(tx, step).await }).await;
-    count(app, &outcome);
-    let refreshed = match outcome? {
+    let metrics = Arc::clone(&app.metrics);
+    let unit = |tx, step| async move { take_step(tx, step).await };
+    let refreshed = match app.store.write_then("refresh", step, unit, move |outcome| count(&metrics, outcome)).await? {
         Outcome::Refreshed(refreshed) => refreshed,
         Outcome::Reused => return Err(Error::RefreshTokenReused),
     };
@@ -111,16 +113,16 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
     Ok(TokenSet { access_token, expires_in, refresh_token: successor.encode(&app.roots), scope: wanted.scope })
 }
 
-/// Tells operators apart what clients need not: an outage is none of these.
-fn count(app: &App, outcome: &Result<Outcome>) {
+/// Tells operators apart what clients need not. An outage is none of these, nor is a client that asks for too much with a good token.
+fn count(metrics: &Metrics, outcome: &Result<Outcome>) {
     let counted = match outcome {
-        Ok(Outcome::Refreshed(refreshed)) if refreshed.is_healed => metrics::Refreshed::Healed,
-        Ok(Outcome::Refreshed(_)) => metrics::Refreshed::Rotated,
-        Ok(Outcome::Reused) => metrics::Refreshed::Reused,
-        Err(Error::Unavailable(_) | Error::Internal(_) | Error::Conflict) => return,
-        Err(_) => metrics::Refreshed::Refused,
+        Ok(Outcome::Refreshed(refreshed)) if refreshed.is_healed => Counted::Healed,
+        Ok(Outcome::Refreshed(_)) => Counted::Rotated,
+        Ok(Outcome::Reused) => Counted::Reused,
+        Err(Error::Unavailable(_) | Error::Internal(_) | Error::Conflict | Error::InvalidField(_)) => return,
+        Err(_) => Counted::Refused,
     };
-    app.metrics.refreshed(counted);
+    metrics.refreshed(counted);
 }
 
 /// The transaction. An error leaves no trace, so a request for more than the session has does not use the token up.

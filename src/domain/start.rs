@@ -18,8 +18,10 @@ use std::{
     io::{Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret;
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -75,7 +77,10 @@ pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App,
     let parameters = passwords::parameters(&config.passwords)?;
     let threads = config.passwords.hash_threads();
     let hasher = passwords::hasher::Hasher::start(parameters, threads, config.passwords.queue, entropy.clone())?;
-    let metrics = Metrics::new(&store, &hasher);
+    let mut registry = Registry::default();
+    store.register(&mut registry);
+    hasher.register(&mut registry);
+    let metrics = Arc::new(Metrics::new(registry));
     Ok(App { config, store, clock, entropy, roots, hasher, keys, metrics })
 }
 
@@ -188,6 +193,9 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
     if exists {
         check_database_file(path)?;
         look(config, &shown.to_string()).await?;
+        check_whole(config, path).await?;
+    } else if config.database.url.expose_secret().contains("mode=rw&") || config.database.url.expose_secret().ends_with("mode=rw") {
+        return Err(StartError::Database(format!("there is no database {shown}, and mode=rw in database.url says not to make one")));
     } else if !config.database.migrate_on_start() {
         let hint = "database.migrate_on_start is off: run `doorward migrate up` first";
         return Err(StartError::Database(format!("there is no database {shown}, and {hint}")));
@@ -206,6 +214,35 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
     let store = store::connect(&config.database, false).await.map_err(|e| not_a_database(&shown.to_string(), e))?;
     let applied = check_schema(config, &shown.to_string()).await?;
     Ok(Prepared { store, roots, applied })
+}
+
+/// Refuses an empty database whose key is there already. It is what is left of one that was copied without its `-wal` file, which holds the
+/// latest changes (all of them, of a young one): to begin anew in it would look like success, and lose everything.
+async fn check_whole(config: &Config, path: &Path) -> Result<(), StartError> {
+    let is_rest = || {
+        let is_there = |suffix| with_suffix(path, suffix).exists();
+        is_there(".key") && !is_there("-wal") && fs::metadata(path).is_ok_and(|file| file.len() > 0)
+    };
+    if !is_rest() || !is_empty(config, path).await? {
+        return Ok(());
+    }
+    // Another first start may be between the two: it has the lock until it is through.
+    let first = schema::lock_file(path).await?;
+    let is_rest = is_rest() && is_empty(config, path).await?;
+    drop(first);
+    if !is_rest {
+        return Ok(());
+    }
+    let shown = path.display();
+    Err(StartError::Database(format!(
+        "the database {shown} is empty, but its key file is there: was it copied without {shown}-wal, which holds the latest changes? Put the \
+         whole database back (`doorward backup` makes copies that are whole), or remove {shown} to begin anew"
+    )))
+}
+
+async fn is_empty(config: &Config, path: &Path) -> Result<bool, StartError> {
+    let (found, _) = Box::pin(schema::look(&config.database)).await.map_err(|e| not_a_database(&path.display().to_string(), e))?;
+    Ok(found == Found::Empty)
 }
 
 /// For nobody else to read: it has hashes of passwords and addresses of people. SQLite gives the files beside it the same rights.

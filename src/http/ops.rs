@@ -19,35 +19,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::sync::watch;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
-use crate::server::{health::HealthState, metrics::MetricsPage};
+use crate::server::{health::HealthView, metrics::MetricsPage};
 
 /// What Prometheus knows the format by.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Read access to the server's health.
-#[derive(Clone, Debug)]
-pub struct HealthView(watch::Receiver<HealthState>);
-
-impl HealthView {
-    /// A view of the latest state in `states`.
-    #[must_use]
-    pub fn new(states: watch::Receiver<HealthState>) -> Self {
-        Self(states)
-    }
-
-    /// The latest state; nothing is up when its sender is gone, as in [`crate::server::health::mirror`].
-    #[must_use]
-    pub fn now(&self) -> HealthState {
-        if self.0.has_changed().is_err() {
-            return HealthState::default();
-        }
-        *self.0.borrow()
-    }
-}
 
 /// The routes of the ops listener: HTTP probes from `health`, metrics from their page, everything that is gRPC from `grpc`.
 pub fn router(health: HealthView, metrics: MetricsPage, grpc: impl Into<Routes>) -> Router {

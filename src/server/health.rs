@@ -49,6 +49,27 @@ impl HealthState {
     }
 }
 
+/// Read access to the server's health.
+#[derive(Clone, Debug)]
+pub struct HealthView(watch::Receiver<HealthState>);
+
+impl HealthView {
+    /// A view of the latest state in `states`.
+    #[must_use]
+    pub fn new(states: watch::Receiver<HealthState>) -> Self {
+        Self(states)
+    }
+
+    /// The latest state; nothing is up when its sender is gone, as in [`mirror`].
+    #[must_use]
+    pub fn now(&self) -> HealthState {
+        if self.0.has_changed().is_err() {
+            return HealthState::default();
+        }
+        *self.0.borrow()
+    }
+}
+
 type Shows = fn(HealthState) -> bool;
 
 const PROBES: [(&str, Shows); 4] = [

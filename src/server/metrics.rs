@@ -13,8 +13,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::health::HealthState;
-use crate::{app::App, http::ops::HealthView};
+use super::health::{HealthState, HealthView};
+use crate::app::App;
 
 /// What a listener counts.
 #[derive(Clone, Debug, Default)]

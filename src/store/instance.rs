@@ -98,6 +98,6 @@ async fn update(tx: &Tx, column: entity::Column, value: Expr) -> Result<()> {
         .filter(entity::Column::Id.eq(ROW))
         .exec(&tx.executor())
         .await
-        .map(drop)
         .map_err(|e| errors::from_db(&e))
+        .and_then(|changed| if changed.rows_affected == 1 { Ok(()) } else { Err(Error::internal("the instance row is missing")) })
 }

@@ -94,7 +94,10 @@ async fn lock(db: &DatabaseConnection, config: &config::Database) -> Result<Opti
 }
 
 /// Holds the lock file beside an SQLite database until it is dropped.
-pub(super) async fn lock_file(database: &Path) -> Result<File> {
+///
+/// # Errors
+/// [`Error::Unavailable`] where it cannot be had.
+pub async fn lock_file(database: &Path) -> Result<File> {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
     let open = move || {

@@ -163,12 +163,29 @@ pub async fn insert(tx: &Tx, session: Session) -> Result<()> {
 /// # Errors
 /// [`crate::error::Error::Unavailable`] where the database is away.
 pub async fn revoke(tx: &Tx, id: SessionId, reason: &'static str, now: Timestamp) -> Result<bool> {
+    mark_revoked(
+        tx,
+        reason,
+        now,
+        Condition::all().add(entity::Column::Id.eq(id.as_uuid())).add(entity::Column::ExpiresAt.gt(now.as_unix())),
+    )
+    .await
+}
+
+/// Ends a session also where it is past its time, by whatever clock. Answers whether it was not ended before.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn revoke_late_or_not(tx: &Tx, id: SessionId, reason: &'static str, now: Timestamp) -> Result<bool> {
+    mark_revoked(tx, reason, now, Condition::all().add(entity::Column::Id.eq(id.as_uuid()))).await
+}
+
+async fn mark_revoked(tx: &Tx, reason: &'static str, now: Timestamp, which: Condition) -> Result<bool> {
     let changed = entity::Entity::update_many()
         .col_expr(entity::Column::RevokedAt, Expr::val(now.as_unix()))
         .col_expr(entity::Column::RevokedReason, Expr::val(reason))
-        .filter(entity::Column::Id.eq(id.as_uuid()))
+        .filter(which)
         .filter(entity::Column::RevokedAt.is_null())
-        .filter(entity::Column::ExpiresAt.gt(now.as_unix()))
         .exec(&tx.executor())
         .await
         .map_err(|e| errors::from_db(&e))?;

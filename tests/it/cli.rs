@@ -422,7 +422,7 @@ fn tables_are_aligned_and_cannot_steer_the_terminal() {
     assert_eq!(lines.len(), 3);
     assert!(lines[1..].iter().all(|line| line[column..].starts_with("active")), "{out}");
     assert!(lines[2].contains("\\u{1b}[31m") && lines[2].ends_with("yes"), "{out}");
-    assert_eq!(Place::new().run(&["tenant", "list"]).done().out, "There are no tenants.\n");
+    assert_eq!(place.run(&["tenant", "list"]).done().out, "There are no tenants.\n");
 }
 
 // Secrets, configuration, usage.

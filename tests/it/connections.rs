@@ -6,10 +6,10 @@ use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, routing::get};
 use doorward::{
-    http::ops::{self, HealthView},
+    http::ops,
     server::{
         connections::{Limits, PeerAddr, Protocol, Shutdown, ShutdownTrigger, serve},
-        health::{HealthState, all_down, end_watches, mirror},
+        health::{HealthState, HealthView, all_down, end_watches, mirror},
         metrics::{Connections, MetricsPage},
     },
 };

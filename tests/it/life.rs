@@ -8,7 +8,7 @@ use doorward::{
     pb::v1::{self, auth_service_client::AuthServiceClient},
     server::{Server, Stop},
 };
-use sea_orm::{ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -127,17 +127,17 @@ pub async fn probes(ops: SocketAddr) -> [u16; 3] {
     [http(ops, "/healthz").await, http(ops, "/readyz").await, http(ops, "/startupz").await]
 }
 
-/// Keeps every login from its end until it is dropped or rolled back, from outside the service.
-async fn hold_logins(ground: &Ground) -> DatabaseTransaction {
+/// Keeps every login and refresh from its end until it is dropped or rolled back, from outside the service.
+pub async fn hold_sessions(sql: &Sql) -> DatabaseTransaction {
     let options = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
-    let held = ground.sql().await.0.begin_with_options(options).await.unwrap();
-    if ground.backend == Backend::Postgres {
+    let held = sql.0.begin_with_options(options).await.unwrap();
+    if sql.0.get_database_backend() == DbBackend::Postgres {
         held.execute_unprepared("LOCK TABLE sessions IN EXCLUSIVE MODE").await.unwrap();
     }
     held
 }
 
-/// A login that has passed its hash and waits for [`hold_logins`].
+/// A login that has passed its hash and waits for [`hold_sessions`].
 async fn running_login(life: &Life) -> JoinHandle<Result<v1::TokenSet, tonic::Status>> {
     let hashes = life.app.hasher.hashes();
     let mut client = life.client();
@@ -183,7 +183,7 @@ on_new! {
     async fn a_running_call_finishes_while_new_ones_are_refused(ground: Ground) {
         let life = Life::start(&ground).await;
         person(&life.app, "ann@example.com").await;
-        let held = hold_logins(&ground).await;
+        let held = hold_sessions(&ground.sql().await).await;
         let login = running_login(&life).await;
 
         life.stop.send_replace(Stop::Drain);
@@ -206,7 +206,7 @@ on_new! {
         ground.config.database.statement_timeout = Duration::from_mins(1);
         let life = Life::start(&ground).await;
         person(&life.app, "ann@example.com").await;
-        let held = hold_logins(&ground).await;
+        let held = hold_sessions(&ground.sql().await).await;
         let login = running_login(&life).await;
         life.stop.send_replace(Stop::Drain);
         life.is_refusing().await;
@@ -224,7 +224,7 @@ on_new! {
         ground.config.server.drain_timeout = Duration::from_millis(300);
         let life = Life::start(&ground).await;
         person(&life.app, "ann@example.com").await;
-        let held = hold_logins(&ground).await;
+        let held = hold_sessions(&ground.sql().await).await;
         let login = running_login(&life).await;
 
         life.stop.send_replace(Stop::Drain);

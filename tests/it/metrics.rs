@@ -12,7 +12,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     harness::*,
-    life::{eventually, get, soon},
+    life::{eventually, get, hold_sessions, soon},
     on_both,
     probe::WRONG,
     start::Ground,
@@ -95,6 +95,23 @@ on_both! {
         assert_eq!(samples.sum("doorward_hash_hashes_total", &[]).to_string(), "3", "one for the person's password, one a login");
     }
 
+    async fn a_refresh_counts_also_where_its_caller_is_gone(world: World) {
+        world.person("ann@example.com").await;
+        let tokens = world.login("ann@example.com").await;
+        let held = hold_sessions(&world.sql().await).await;
+        let grant = json!({ "refresh_token": { "refresh_token": tokens.refresh_token } });
+        let wire = Wire::connect(world.replica.grpc_addr).await;
+        let request = encode("doorward.v1.IssueTokenRequest", grant);
+        let late = wire.call("/doorward.v1.AuthService/IssueToken", &[("grpc-timeout", "300m")], &request).await;
+        assert_eq!(late.outcome(), "DEADLINE_EXCEEDED DEADLINE");
+        let rotated = async || Samples::of(&world.replica).await.sum("doorward_refreshes_total", &[("outcome", "rotated")]).to_string();
+        assert_eq!(rotated().await, "0");
+
+        held.rollback().await.unwrap();
+
+        eventually("the refresh to be counted", async || rotated().await == "1").await;
+    }
+
     async fn a_call_whose_caller_hangs_up_counts_as_canceled(world: World) {
         world.person("ann@example.com").await;
         // The hashing thread is busy with others, so that a caller can hang up while they wait.
@@ -114,6 +131,7 @@ on_both! {
             let started = samples.sum("grpc_server_started_total", &[("grpc_method", "Login")]);
             started.to_string() == samples.sum("grpc_server_handled_total", &[("grpc_method", "Login")]).to_string()
         }).await;
+        assert!(Samples::of(&world.replica).await.handled("Login", "Canceled") >= 1.0, "some hung up before they were answered");
     }
 
     async fn a_stream_is_handled_when_it_ends(world: World) {

@@ -1,17 +1,25 @@
 //! Sessions ended by operators: what dies, what lives, at once and on every replica, and what the list says of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use doorward::{
     domain::{
+        access::{self, Accepts},
+        audit::Origin,
         memberships,
+        password_change::{self, Change},
         revocation::{self, SessionState},
         tenants,
     },
     error::Error,
     pb::v1,
-    store::{facts::Whose, users::UserState},
-    values::ids::SessionId,
+    store::{
+        facts::{About, Whose},
+        sessions::Device,
+        tenants::Tenant,
+        users::{User, UserState},
+    },
+    values::{ids::SessionId, secret::Password},
 };
 
 use crate::{harness::*, on_both};
@@ -175,5 +183,57 @@ on_both! {
         assert_eq!(states(Whose::Everybody, false).await, []);
         let words: Vec<_> = states(Whose::User(ann.id), true).await.iter().map(|(_, state)| state.as_str()).collect();
         assert!(!words.contains(&"active") && !words.contains(&"suspended"), "{words:?}");
+    }
+}
+
+/// What a session is ended by while its password change is under way.
+type Ending = fn(&User, &Tenant) -> Whose;
+
+on_both! {
+    async fn a_password_change_under_way_opens_nothing_after_a_revocation(world: World) {
+        let acme = world.tenant("acme").await;
+        let endings: [(&str, Ending); 3] = [
+            ("everybody", |_, _| Whose::Everybody),
+            ("tenant", |_, acme| Whose::Tenant(acme.id)),
+            ("user", |ann, _| Whose::User(ann.id)),
+        ];
+        for (name, ending) in endings {
+            let email = format!("{name}@example.com");
+            let ann = world.person(&email).await;
+            world.member(&acme, &ann, &["member"]).await;
+            let tokens = world.login_to(&email, &acme).await;
+            let accepts = Accepts { narrowed: false, must_change: false };
+            let now = world.app().clock.now();
+            // The first half: the session is good.
+            let subject = access::authenticate(world.app(), &tokens.access_token, accepts, About::Own, now).await.unwrap();
+            revocation::revoke_all(world.app(), ending(&ann, &acme), cli()).await.unwrap();
+
+            let change = Change {
+                current: Password::new(PASSWORD.to_owned()),
+                new: Password::new("another good long password".to_owned()),
+                device: Device::default(),
+                origin: Origin::local(world.app()),
+                deadline: Instant::now() + Duration::from_secs(30),
+            };
+            let refused = password_change::change(world.app(), &subject, change).await.unwrap_err();
+
+            assert!(matches!(refused, Error::SessionRevoked), "{name}: {refused:?}");
+            assert_dead(&[&world.replica], &tokens).await;
+            // The old password is still the one: nothing of the change is there.
+            world.login_to(&email, &acme).await;
+        }
+        assert_eq!(world.count_events("user.password_changed").await, 0);
+    }
+
+    async fn a_session_that_is_late_by_the_operators_clock_is_ended_all_the_same(world: World) {
+        world.person("ann@example.com").await;
+        let tokens = world.login("ann@example.com").await;
+        let id = session_of(&world, &tokens).await;
+        // The operator's clock is ahead, by as much as makes the session idle for too long.
+        world.pass(Duration::from_hours(8 * 24));
+        assert!(revocation::revoke(world.app(), id, cli()).await.unwrap());
+        assert!(!revocation::revoke(world.app(), id, cli()).await.unwrap(), "once");
+        assert_eq!(world.sql().await.count("SELECT count(*) AS n FROM sessions WHERE revoked_at IS NOT NULL").await, 1);
+        assert_eq!(world.count_events("session.revoked").await, 1);
     }
 }

@@ -166,7 +166,11 @@ impl Hasher {
         registry.register("doorward_hash_threads", "Threads that hash passwords", threads);
         registry.register("doorward_hash_jobs", "Passwords that wait for a thread or are on one", shared.pending.clone());
         registry.register("doorward_hash_hashes", "Hashes with the current parameters", shared.hashes.clone());
-        registry.register("doorward_hash_refused", "Passwords refused because their turn would have come too late", shared.refused.clone());
+        registry.register(
+            "doorward_hash_refused",
+            "Passwords refused because the queue was full or their turn would have come too late",
+            shared.refused.clone(),
+        );
         registry.register("doorward_hash_skipped", "Passwords not hashed because nobody waited any more", shared.skipped.clone());
         registry.register_with_unit("doorward_hash_wait", "Time a password waited for a thread", Unit::Seconds, shared.waited.clone());
         registry.register_with_unit("doorward_hash_work", "Time a password took on its thread", Unit::Seconds, shared.took.clone());

@@ -295,3 +295,73 @@ fn an_end_of_input_at_a_question_is_a_no() {
     assert!(code == 0 && screen.contains("This ends every session of the user ann@example.com: 0 now. Go on?"), "{screen:?}");
     assert_eq!(place.sql("SELECT event FROM audit_events WHERE event LIKE '%revoked'"), ["user.sessions_revoked"]);
 }
+
+#[test]
+fn a_lock_that_is_another_servers_is_left_alone() {
+    let place = free_ports();
+    let mut first = Serving::start(&place);
+    first.wait_for("grpcurl");
+    // What people do with a lock file that they take for a stale one.
+    fs::remove_file(place.file("doorward.db.serving")).unwrap();
+    fs::write(place.file("doorward.db.serving"), "4711\n").unwrap();
+    first.signal("TERM");
+    assert_eq!(first.ended().0, Some(0));
+    assert_eq!(fs::read_to_string(place.file("doorward.db.serving")).unwrap(), "4711\n");
+}
+
+#[test]
+fn the_lock_file_is_not_written_through_a_link() {
+    let place = free_ports();
+    fs::write(place.file("precious"), "precious").unwrap();
+    std::os::unix::fs::symlink("precious", place.file("doorward.db.serving")).unwrap();
+    place.serve_in_vain().refused(&["the lock file", "doorward.db.serving"]);
+    assert_eq!(fs::read_to_string(place.file("precious")).unwrap(), "precious");
+}
+
+#[test]
+fn a_database_with_two_names_is_not_served() {
+    let place = free_ports();
+    place.user("ann@example.com");
+    fs::hard_link(place.file("doorward.db"), place.file("second.db")).unwrap();
+    place.serve_in_vain().refused(&["doorward.db has 2 names", "leave it one"]);
+}
+
+#[test]
+fn a_command_in_the_wrong_folder_makes_no_database() {
+    let place = Place::new();
+    let path = place.file("doorward.db").display().to_string();
+    for words in [
+        &["user", "list"][..],
+        &["user", "disable", "ann", "--yes"],
+        &["tenant", "list"],
+        &["role", "list", "--tenant", "acme"],
+        &["member", "list", "--tenant", "acme"],
+        &["session", "list", "--user", "ann"],
+        &["session", "revoke", "--everything", "--yes"],
+        &["backup", "copy.db"],
+    ] {
+        let ran = place.run(words);
+        assert!(ran.code == 1 && ran.err.contains("there is no database"), "{words:?}: {ran:?}");
+        assert!(words[0] == "backup" || ran.err.contains(&path), "{words:?}: {ran:?}");
+        assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0, "{words:?}");
+    }
+    place
+        .set("database.url", "sqlite://other.db?mode=rw")
+        .run(&["tenant", "create", "--slug", "acme", "--name", "Acme"])
+        .refused(&["mode=rw"]);
+}
+
+#[test]
+fn a_copy_without_its_latest_changes_is_not_taken_for_a_new_database() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    let copy = Place::new();
+    fs::copy(place.file("doorward.db.key"), copy.file("doorward.db.key")).unwrap();
+    // A database whose changes are all in its -wal: its own file has a head and nothing else.
+    on_database(&copy.file("doorward.db"), async |db| {
+        db.execute_unprepared("PRAGMA user_version = 1").await.unwrap();
+    });
+    fs::remove_file(copy.file("doorward.db-wal")).ok();
+    copy.run(&["user", "list"]).refused(&["doorward.db is empty, but its key file is there", "doorward.db-wal", "doorward backup"]);
+    copy.serve_in_vain().refused(&["doorward.db is empty"]);
+}

@@ -8,7 +8,7 @@ use super::{ROOT, assert_one_problem, from_env, from_toml, keys_of, toml};
 
 fn problems_of(file: Option<&Path>, environment: &[(&str, &str)]) -> Vec<Problem> {
     let environment = environment.iter().map(|(name, value)| (format!("DOORWARD__{name}"), (*value).to_owned()));
-    Config::load(file, environment).unwrap_err().0
+    Config::load_to_serve(file, environment, |_| true).unwrap_err().0
 }
 
 #[test]
@@ -122,7 +122,9 @@ fn the_first_superusers_password_is_judged_before_it_is_needed() {
     let path = folder.path().join("first");
     let load = |more: &[(&str, &str)]| {
         let settings = [("BOOTSTRAP__USERNAME", "admin"), ("BOOTSTRAP__PASSWORD_FILE", path.to_str().unwrap())];
-        from_env(&[&settings[..], more].concat())
+        let variables = [&settings[..], more].concat();
+        let environment = variables.iter().map(|(name, value)| (format!("DOORWARD__{name}"), (*value).to_owned()));
+        Config::load_to_serve(None, environment, |_| true)
     };
     let refused = |word: &str| {
         let problems = load(&[]).unwrap_err().0;
