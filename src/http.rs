@@ -2,6 +2,6 @@
 //!
 //! | module | serves | listener |
 //! |---|---|---|
-//! | [`ops`] | probes, over HTTP and gRPC on one port | `server.ops_addr` |
+//! | [`ops`] | probes, over HTTP and gRPC on one port, and metrics | `server.ops_addr` |
 
 pub mod ops;

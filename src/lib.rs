@@ -3,11 +3,11 @@
 //! # The map
 //!
 //! ```text
-//!        the wire             the command            probes
+//!        the wire             the command       probes, metrics
 //!           │                     │                    │
 //!         grpc ─────┐            cli ────┐            http
-//!   gate, convert,  │   one file per     │     health, on a
-//!   status          ▼   command          ▼     listener of its own
+//!   gate, convert,  │   one file per     │     both on a
+//!   status          ▼   command          ▼     listener of their own
 //!                 domain ◄───────────────┘
 //!          every decision, every write
 //!                   │
@@ -34,7 +34,8 @@
 //! | what is refused at start | [`domain::start`] |
 //! | what can be configured | [`config`] |
 //! | how the server starts and stops | [`server`] |
-//! | what is counted | [`metrics`] |
+//! | what probes are told | [`server::health`] |
+//! | what is counted, and where it is asked for | [`metrics`], [`http::ops`] |
 //! | every error and its reason | [`error`] |
 //!
 //! There are no globals: [`app::App`] holds everything, and two of them in one process are two replicas.

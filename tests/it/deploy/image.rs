@@ -16,7 +16,7 @@ fn the_image_serves_as_nobody_special() {
     let data = last_stage().into_iter().find(|(name, words)| name == "COPY" && words.contains("--chown")).unwrap().1;
     assert!(data.contains(&format!("--chown={user}")), "the data folder is the user's: {data}");
     assert!(data.ends_with(&instruction("WORKDIR")), "the server starts in the folder of its data: {data}");
-    assert_eq!(exec(&instruction("VOLUME")), [instruction("WORKDIR")]);
+    assert!(last_stage().iter().all(|(name, _)| name != "VOLUME"), "whoever mounts nothing gets no volume without a name");
 }
 
 #[test]
