@@ -5,13 +5,20 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::fs::PermissionsExt,
+    os::{
+        fd::AsFd,
+        unix::fs::{OpenOptionsExt, PermissionsExt},
+    },
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use doorward::{cli::desk::NEW_DATABASE, config::Config, values::secret::RootSecrets};
+use nix::{
+    fcntl::OFlag,
+    pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
+};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -117,6 +124,18 @@ fn on_database<T>(file: &std::path::Path, work: impl AsyncFnOnce(&DatabaseConnec
         db.close().await.unwrap();
         answer
     })
+}
+
+/// Both ends of a new terminal. No program that another test starts at this moment gets one of them: as long as somebody had the second
+/// end, the first would wait for more.
+fn terminal() -> (fs::File, fs::File) {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = posix_openpt(flags).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname_r(&master).unwrap();
+    let slave = fs::File::options().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(name).unwrap();
+    (master.as_fd().try_clone_to_owned().unwrap().into(), slave)
 }
 
 /// What a run of the command gave.

@@ -5,10 +5,7 @@ use std::{
     sync::mpsc::{Receiver, channel},
 };
 
-use nix::{
-    pty::{OpenptyResult, openpty},
-    sys::termios::{LocalFlags, tcgetattr},
-};
+use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use super::*;
 
@@ -197,7 +194,7 @@ struct Terminal {
 
 impl Terminal {
     fn open(place: &Place, words: &[&str]) -> Self {
-        let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+        let (master, slave) = terminal();
         let program = place.command(words);
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait"]).arg(program.get_program()).args(words).current_dir(place.folder.path());
@@ -207,7 +204,7 @@ impl Terminal {
         // Its copies of the terminal would keep the screen from ever ending.
         drop(command);
         let (sender, screen) = channel();
-        let mut reading = fs::File::from(master.try_clone().unwrap());
+        let mut reading = master.try_clone().unwrap();
         std::thread::spawn(move || {
             let mut bytes = [0; 1024];
             // A terminal that nobody has open any more is an error, not an end.
@@ -217,7 +214,7 @@ impl Terminal {
                 }
             }
         });
-        Self { child, keys: fs::File::from(master), screen, seen: String::new() }
+        Self { child, keys: master, screen, seen: String::new() }
     }
 
     /// Waits for a question and types the answer.

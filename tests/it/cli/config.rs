@@ -10,7 +10,7 @@ use std::{
 
 use doorward::config::{Config, keys};
 
-use super::{PASSWORD, Place, Ran};
+use super::{PASSWORD, Place, Ran, terminal};
 
 const CANARY: &str = "hunter2canary";
 
@@ -134,14 +134,13 @@ fn colours_are_for_terminals_of_people_who_want_them() {
     fs::set_permissions(place.file("pw"), fs::Permissions::from_mode(0o644)).unwrap();
     // What the command warns of, on a terminal.
     let warned = |name: &str, no_color: Option<&str>| {
-        let terminal = nix::pty::openpty(None, None).unwrap();
+        let (mut master, slave) = terminal();
         let mut command = place.command(&["user", "create", "--username", name, "--password-file", "pw"]);
-        command.envs(no_color.map(|value| ("NO_COLOR", value))).stderr(Stdio::from(terminal.slave));
+        command.envs(no_color.map(|value| ("NO_COLOR", value))).stderr(Stdio::from(slave));
         assert!(command.status().unwrap().success());
         // Nobody writes any more: what is there is all.
         drop(command);
         let (mut log, mut buffer) = (Vec::new(), [0; 4096]);
-        let mut master = fs::File::from(terminal.master);
         while let Ok(1..) = master.read(&mut buffer).inspect(|read| log.extend_from_slice(&buffer[..*read])) {}
         let log = String::from_utf8(log).unwrap();
         assert!(log.contains("open to others"), "{log:?}");
