@@ -68,7 +68,7 @@ impl Bootstrap {
             ],
         );
         let flaw = self.password_file.as_deref().and_then(|path| password_flaw(path, passwords.min_length).err());
-        if let Some(flaw) = flaw.filter(|_| !reader.is_bad("passwords.min_length")) {
+        if let Some(flaw) = flaw.filter(|_| !reader.is_unread("passwords.min_length")) {
             reader.problem("bootstrap.password_file", flaw);
         }
     }

@@ -275,7 +275,7 @@ fn a_postgres_that_does_not_answer() {
     drop(held);
     refused_on_postgres(
         |config| config.database.url = format!("postgres://doorward:hunter2-canary@127.0.0.1:{port}/x").into(),
-        &["the database does not answer", "check database.url"],
+        &["the database does not answer", &format!("127.0.0.1:{port} (Connection refused"), "in database.url"],
     );
 }
 
@@ -291,10 +291,23 @@ fn a_postgres_parameter_that_the_driver_would_pass_over() {
 
 #[test]
 fn a_postgres_database_or_user_that_does_not_exist() {
-    for (from, to) in [("/test_", "/absent_"), ("doorward@", "nobody:hunter2-canary@")] {
+    for (from, to, expected) in [
+        ("/test_", "/absent_", ["the PostgreSQL server 127.0.0.1:", "has no database \"absent_"]),
+        ("doorward@", "nobody:hunter2-canary@", ["the PostgreSQL server 127.0.0.1:", "refuses the user or the password"]),
+    ] {
         refused_on_postgres(
             |config| config.database.url = config.database.url.expose_secret().replacen(from, to, 1).into(),
-            &["database.url"],
+            &[&expected[..], &["database.url"]].concat(),
         );
+    }
+}
+
+#[test]
+fn a_postgres_host_that_nobody_knows_or_that_is_silent() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap();
+    for (place, why) in [("db.invalid:5432", "lookup"), (&*silent.to_string(), "no answer in time")] {
+        let url = format!("postgres://doorward:hunter2-canary@{place}/x");
+        refused_on_postgres(|config| config.database.url = url.into(), &["the database does not answer", place, why, "database.url"]);
     }
 }
