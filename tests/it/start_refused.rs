@@ -1,6 +1,11 @@
 //! What is refused at start. Each text says what to do, and a refused start leaves everything as it was.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use doorward::{
     config::Config,
@@ -147,6 +152,21 @@ fn a_database_in_a_folder_that_does_not_exist() {
         },
         &["missing of the database does not exist", "make it first"],
     );
+}
+
+/// Nobody makes files in the kernel's own folder, not even root.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_database_in_a_folder_that_is_not_writable() {
+    for root in [None, Some(generate_root())] {
+        refused_on_sqlite(
+            async |ground| {
+                ground.config.database.url = "sqlite:///sys/doorward.db".into();
+                ground.config.secrets.root = root.into_iter().map(Into::into).collect();
+            },
+            &["doorward.db", "cannot be made", "folder /sys is", "writable", "name another folder in database.url"],
+        );
+    }
 }
 
 #[test]
@@ -299,6 +319,37 @@ fn a_postgres_database_or_user_that_does_not_exist() {
             |config| config.database.url = config.database.url.expose_secret().replacen(from, to, 1).into(),
             &[&expected[..], &["database.url"]].concat(),
         );
+    }
+}
+
+/// A server that answers the wish for TLS with one byte, and after it nothing that is TLS.
+fn answers_tls_with(byte: u8) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut wish = [0; 8];
+            if connection.read_exact(&mut wish).is_ok() {
+                drop(connection.write_all(&[byte]));
+                drop(connection.read(&mut wish));
+            }
+        }
+    });
+    place
+}
+
+#[test]
+fn a_postgres_whose_tls_is_not_what_was_asked_for() {
+    let (with, without) = (answers_tls_with(b'S'), answers_tls_with(b'N'));
+    let not_there = "sslrootcert of database.url names the file \"/nowhere/root ca.pem\", which cannot be read: No such file";
+    for (place, query, expected) in [
+        (&without, "sslmode=verify-full", &["no TLS to the PostgreSQL server", "does not support TLS", "sslmode"][..]),
+        (&with, "sslmode=verify-full&sslrootcert=/nowhere/root+ca.pem", &[not_there]),
+        (&with, "sslmode=verify-full&ssl-ca=%2Fnowhere%2Fca.pem", &["ssl-ca of database.url", "/nowhere/ca.pem"]),
+    ] {
+        let url = format!("postgres://doorward:hunter2-canary@{place}/x?{query}");
+        refused_on_postgres(|config| config.database.url = url.into(), expected);
     }
 }
 
