@@ -16,6 +16,7 @@
 //! | `schema.rs` | migrations under a lock, the check *required ⊆ applied* |
 //! | `backup.rs` | a copy of an SQLite database |
 //! | `errors.rs` | driver errors in the words of the house |
+//! | `refusal.rs` | why a PostgreSQL cannot be opened |
 //! | `metrics.rs` | what is counted |
 //! | `facts.rs` | everything that a decision about a session needs, in one statement |
 //! | one file per table | records, finders and writers |
@@ -50,6 +51,7 @@ pub mod facts;
 pub mod instance;
 pub mod memberships;
 mod metrics;
+mod refusal;
 pub mod roles;
 pub mod schema;
 pub mod sessions;

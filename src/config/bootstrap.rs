@@ -73,7 +73,7 @@ impl Bootstrap {
     /// it, and a rule that changed since must not keep anybody from working.
     pub(super) fn check_password(&self, passwords: &Passwords, reader: &mut Reader) {
         let flaw = self.password_file.as_deref().and_then(|path| password_flaw(path, passwords.min_length).err());
-        if let Some(flaw) = flaw.filter(|_| !reader.is_bad("passwords.min_length")) {
+        if let Some(flaw) = flaw.filter(|_| !reader.is_unread("passwords.min_length")) {
             reader.problem("bootstrap.password_file", flaw);
         }
     }

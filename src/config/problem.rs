@@ -13,7 +13,7 @@ pub struct Problem {
     pub key: String,
     /// What is wrong and what would be right, without the value.
     pub message: String,
-    /// The variable or the file that the value comes from; `not set` when no layer sets the key.
+    /// The variable or the file that the value comes from; `not set` and the variable that would set it when no layer sets the key.
     pub origin: String,
 }
 

@@ -3,7 +3,7 @@
 //! A section asks for its keys one by one; what nobody has asked for in the end is unknown. So the line that reads a key is
 //! also the one that declares and documents it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -27,6 +27,8 @@ pub(super) struct Reader {
     /// Variables that begin like ours and are none.
     near: Vec<String>,
     problems: Vec<Problem>,
+    /// The keys whose values could not be read: their defaults stand in their place.
+    unread: BTreeSet<String>,
     file_was_read: bool,
 }
 
@@ -35,7 +37,9 @@ impl Reader {
         let mut entries = Entries::new();
         let file_problem = file.and_then(|path| source::add_file(path, &mut entries).err());
         let near = source::add_environment(environment, &mut entries);
-        let origins = entries.iter().map(|(key, entry)| (key.clone(), entry.origin.clone())).collect();
+        let set = entries.iter().map(|(key, entry)| (key.clone(), entry.origin.clone()));
+        // A variable that sets nothing is the origin of its own problem.
+        let origins = set.chain(near.iter().map(|name| (name.clone(), name.clone()))).collect();
         Self {
             entries,
             origins,
@@ -44,6 +48,7 @@ impl Reader {
             near,
             file_was_read: file_problem.is_none(),
             problems: file_problem.into_iter().collect(),
+            unread: BTreeSet::new(),
         }
     }
 
@@ -64,7 +69,7 @@ impl Reader {
 
     /// Notes that something is wrong with the key.
     pub(super) fn problem(&mut self, key: &str, message: impl Display) {
-        let origin = self.origins.get(key).map_or(NOT_SET, String::as_str);
+        let origin = self.origins.get(key).cloned().unwrap_or_else(|| self.unset_origin(key));
         // Key and origin may be anything that somebody wrote; a problem is one line.
         self.problems.push(Problem {
             key: key.escape_debug().to_string(),
@@ -73,10 +78,26 @@ impl Reader {
         });
     }
 
+    /// That no layer sets the key, and what would.
+    fn unset_origin(&self, key: &str) -> String {
+        let file = format!("{key}{}", section::FILE_SUFFIX);
+        let names = [key, &file].into_iter().filter(|name| self.settings.iter().any(|setting| setting.key == *name));
+        let variables: Vec<_> = names.map(source::variable).collect();
+        if variables.is_empty() { NOT_SET.to_owned() } else { format!("{NOT_SET}: {}", variables.join(" or ")) }
+    }
+
+    /// Notes a problem of a value that could not be read, or is not good for itself.
+    pub(super) fn unreadable(&mut self, key: &str, message: impl Display) {
+        self.unread.insert(key.strip_suffix(section::FILE_SUFFIX).unwrap_or(key).to_owned());
+        self.unread.insert(key.to_owned());
+        self.problem(key, message);
+    }
+
     /// Notes a problem unless `holds`, at the first of the keys that is set, else at the first, in the sentence that stands with it.
-    /// Says nothing while one of them has a problem of its own: its default stands in its place and proves nothing.
+    /// Says nothing while one of them could not be read: its default stands in its place and proves nothing. Another broken relation of
+    /// the same key is no reason to be silent: whoever mends one should not be sent back for the next.
     pub(super) fn require(&mut self, holds: bool, keys: &[(&str, &str)]) {
-        if holds || keys.iter().any(|(key, _)| self.is_bad(key)) {
+        if holds || keys.iter().any(|(key, _)| self.is_unread(key)) {
             return;
         }
         if let Some((culprit, sentence)) = keys.iter().find(|(key, _)| self.is_set(key)).or(keys.first()) {
@@ -84,9 +105,9 @@ impl Reader {
         }
     }
 
-    /// Whether something is wrong with the key, or with the file that it is read from.
-    pub(super) fn is_bad(&self, key: &str) -> bool {
-        self.problems.iter().any(|problem| problem.key == key || problem.key.strip_suffix(section::FILE_SUFFIX) == Some(key))
+    /// Whether the key's value, in place or in the file that it is read from, could not be read.
+    pub(super) fn is_unread(&self, key: &str) -> bool {
+        self.unread.contains(key)
     }
 
     pub(super) fn into_settings(self) -> Vec<Setting> {

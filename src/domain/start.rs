@@ -15,12 +15,13 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use nix::unistd::Uid;
 use prometheus_client::registry::Registry;
 use secrecy::ExposeSecret;
 use thiserror::Error;
@@ -115,7 +116,8 @@ pub async fn schema(config: &Config) -> Result<Vec<MigrationState>, StartError> 
 
 /// What this version's migrations are to the database, if it is ours or empty.
 async fn look(config: &Config, shown: &str) -> Result<Vec<MigrationState>, StartError> {
-    let (found, states) = Box::pin(schema::look(&config.database)).await.map_err(|e| not_a_database(shown, e))?;
+    let seen = Box::pin(schema::look(&config.database)).await;
+    let (found, states) = seen.map_err(|e| if config.database.is_sqlite() { not_a_database(shown, e) } else { not_open(e) })?;
     if found == Found::Foreign {
         let text = format!(
             "the database {shown} holds tables that are not Doorward's: it is another program's database; give Doorward a database of its own"
@@ -151,6 +153,24 @@ pub fn database_file(config: &Config) -> Result<Option<PathBuf>, StartError> {
 #[must_use]
 pub fn no_folder(folder: &Path) -> StartError {
     StartError::Database(format!("the folder {} of the database does not exist: make it first", folder.display()))
+}
+
+/// Why a file cannot be made, and, where it is the folder's rights, who has to get them. In a container the folder is a volume, which
+/// belongs to root unless somebody says otherwise.
+fn unmade(path: &Path, error: &io::Error) -> String {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let (folder, user) = (folder.display(), Uid::effective());
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            ". The folder {folder} is not writable for this user (id {user}): give it to that user (in a container: make {user} the owner \
+             of the volume), or name another folder in database.url"
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!(". The folder {folder} is on a read-only file system: mount it writable, or name another folder in database.url")
+        }
+        _ => String::new(),
+    };
+    format!("{error}{advice}")
 }
 
 /// That an SQLite file is there, and a database of ours. Changes nothing, and needs no root secret.
@@ -209,7 +229,7 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
         None => key_file(path, exists, entropy)?,
     };
     if !exists {
-        make_database_file(path).map_err(|e| StartError::Database(format!("the database {shown} cannot be made: {e}")))?;
+        make_database_file(path).map_err(|e| StartError::Database(format!("the database {shown} cannot be made: {}", unmade(path, &e))))?;
     }
     let store = store::connect(&config.database, false).await.map_err(|e| not_a_database(&shown.to_string(), e))?;
     let applied = check_schema(config, &shown.to_string()).await?;
@@ -255,11 +275,7 @@ fn make_database_file(path: &Path) -> std::io::Result<()> {
 
 async fn open_postgres(config: &Config) -> Result<Prepared, StartError> {
     let roots = configured_roots(config)?.ok_or_else(|| StartError::RootSecret(format!("secrets.root {NEEDED_ON_POSTGRES}")))?;
-    let store = store::connect(&config.database, false).await.map_err(|error| match error {
-        Error::Unavailable(cause) if cause.starts_with("the ") => StartError::Database(format!("{cause}: check database.url")),
-        Error::Unavailable(cause) => StartError::Database(format!("the database does not answer ({cause}): check database.url")),
-        other => StartError::Failed(other),
-    })?;
+    let store = store::connect(&config.database, false).await.map_err(not_open)?;
     let applied = check_schema(config, "of database.url").await?;
     Ok(Prepared { store, roots, applied })
 }
@@ -319,7 +335,8 @@ fn key_file(database: &Path, database_exists: bool, entropy: &Entropy) -> Result
             let text = format!("the database {} is there, but its key file {shown} is not: put it back, or, {other}", database.display());
             return Err(StartError::RootSecret(text));
         }
-        make_key_file(&path, entropy).map_err(|e| StartError::RootSecret(format!("the key file {shown} cannot be made: {e}")))?;
+        let unmade = |e| StartError::RootSecret(format!("the key file {shown} cannot be made: {}", unmade(&path, &e)));
+        make_key_file(&path, entropy).map_err(unmade)?;
     }
     let unreadable = |e: std::io::Error| StartError::RootSecret(format!("the key file {shown} cannot be read: {e}"));
     let mode = fs::metadata(&path).map_err(unreadable)?.permissions().mode();
@@ -373,6 +390,14 @@ fn check_database_file(path: &Path) -> Result<(), StartError> {
         return Err(StartError::Database(format!("{shown} is no SQLite database: name another file in database.url")));
     }
     Ok(())
+}
+
+/// Of PostgreSQL it is a whole sentence already.
+fn not_open(error: Error) -> StartError {
+    match error {
+        Error::Unavailable(cause) => StartError::Database(cause),
+        other => StartError::Failed(other),
+    }
 }
 
 fn not_a_database(shown: &str, error: Error) -> StartError {

@@ -14,7 +14,7 @@ use sea_orm::{
 
 use secrecy::ExposeSecret;
 
-use super::{Pools, Store, errors, schema};
+use super::{Pools, Store, errors, refusal, schema};
 use crate::{
     config,
     error::{Error, Result},
@@ -51,7 +51,7 @@ impl Target {
 /// Opens the pools. An SQLite file is made only where `create` says so.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where the database does not answer.
+/// [`Error::Unavailable`] where the database does not answer; of PostgreSQL, a whole sentence that says what to mend.
 pub async fn connect(config: &config::Database, create: bool) -> Result<Store> {
     match Target::parse(config.url.expose_secret())? {
         Target::Sqlite(path) => {
@@ -84,7 +84,11 @@ pub(super) async fn anew(config: &config::Database) -> Result<Option<Pools>> {
 }
 
 async fn open(options: ConnectOptions) -> Result<DatabaseConnection> {
-    Database::connect(options).await.map_err(|e| errors::from_db(&e))
+    match Database::connect(options.clone()).await {
+        Ok(pool) => Ok(pool),
+        Err(error) if config::database::url::is_sqlite(options.get_url()) => Err(errors::from_db(&error)),
+        Err(error) => Err(refusal::explain(&options, &error).await),
+    }
 }
 
 fn common(config: &config::Database, connections: u32) -> ConnectOptions {

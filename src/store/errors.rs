@@ -43,7 +43,8 @@ pub(super) fn taken(error: &DbErr, columns: &[(&str, Taken)]) -> Error {
     from_db(error)
 }
 
-fn from_sqlx(error: &sqlx::Error) -> Error {
+/// See [`from_db`].
+pub(super) fn from_sqlx(error: &sqlx::Error) -> Error {
     let sqlx::Error::Database(cause) = error else {
         return match error {
             // The system's words and those of TLS hold nothing of the data.
@@ -65,6 +66,9 @@ fn from_sqlx(error: &sqlx::Error) -> Error {
         Blame::Database => Error::Unavailable(match code.as_ref() {
             "28000" | "28P01" => format!("the database refuses the user or the password ({code})"),
             "3D000" => format!("the server has no database of that name ({code})"),
+            _ if is_unwritable(&code) => {
+                format!("the file, its folder or a file beside it is not writable for this user: database error {code}")
+            }
             _ => format!("database error {code}"),
         }),
         Blame::Us => Error::Internal(format!("database error {code} {}", cause.constraint().unwrap_or_default())),
@@ -113,6 +117,11 @@ fn judge_sqlite(code: &str) -> Blame {
         Ok(7 | 8 | 9 | 10 | 11 | 13 | 14 | 26) => Blame::Database,
         _ => Blame::Us,
     }
+}
+
+/// SQLite's READONLY and CANTOPEN, whatever their detail: beside a database it makes its log and the index of that.
+fn is_unwritable(code: &str) -> bool {
+    code.len() < SQLSTATE_LEN && code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 8 | 14))
 }
 
 const fn variant(error: &DbErr) -> &'static str {

@@ -6,9 +6,17 @@
 //! The migrator takes no lock of its own: on PostgreSQL an advisory lock is held by the session that migrates, on SQLite a lock on the
 //! file `<database>.lock` beside the database.
 
-use std::{collections::BTreeSet, fs::File, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs::{File, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use doorward_migrations::Migrator;
+use nix::libc::{ELOOP, O_NOFOLLOW};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
 use secrecy::ExposeSecret;
@@ -21,6 +29,10 @@ use crate::{
 
 /// Held by whoever migrates; any constant will do as long as it is this one.
 const ADVISORY_LOCK: i64 = 0x646f_6f72_7761_7264;
+/// Whoever may open the lock file may hold the lock: nobody else.
+const LOCK_MODE: u32 = 0o600;
+/// A wait for the lock file that is longer than this is told.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// One migration that this version knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,13 +112,34 @@ async fn lock(db: &DatabaseConnection, config: &config::Database) -> Result<Opti
 pub async fn lock_file(database: &Path) -> Result<File> {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
-    let open = move || {
-        let file = File::options().create(true).append(true).open(name)?;
-        file.lock()?;
-        Ok(file)
+    let path = PathBuf::from(name);
+    let shown = path.display().to_string();
+    let mut locking = tokio::task::spawn_blocking(move || lock_at(&path));
+    let locked = if let Ok(locked) = tokio::time::timeout(QUIET, &mut locking).await {
+        locked
+    } else {
+        tracing::warn!("waiting for {shown}, which another process holds");
+        locking.await
     };
-    let opened: std::io::Result<File> = tokio::task::spawn_blocking(open).await.map_err(Error::internal)?;
-    opened.map_err(|e| Error::Unavailable(format!("the lock file beside the database cannot be locked: {e}")))
+    locked.map_err(Error::internal)?.map_err(|e| {
+        let advice = match e.kind() {
+            io::ErrorKind::PermissionDenied => ": it, or its folder, is not writable for this user",
+            _ if e.raw_os_error() == Some(ELOOP) => ": it is a symbolic link; remove it",
+            _ => "",
+        };
+        Error::Unavailable(format!("the lock file {shown} cannot be locked: {e}{advice}"))
+    })
+}
+
+/// A link in the file's place would make a file, or change the rights of one, wherever it leads.
+fn lock_at(path: &Path) -> io::Result<File> {
+    let file = File::options().create(true).append(true).mode(LOCK_MODE).custom_flags(O_NOFOLLOW).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        // Where it is another user's, it is theirs to close.
+        drop(file.set_permissions(Permissions::from_mode(LOCK_MODE)));
+    }
+    file.lock()?;
+    Ok(file)
 }
 
 async fn states(db: &DatabaseConnection) -> Result<Vec<MigrationState>> {

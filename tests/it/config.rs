@@ -357,7 +357,8 @@ fn beyond_loopback_the_operator_has_to_choose() {
     assert!(problem.message.contains("TLS") && problem.message.contains("server.allow_plaintext"), "{problem}");
     assert_eq!(without("TOKENS__ISSUER")[0].key, "tokens.issuer");
     assert_eq!(without("CALLERS__MODE")[0].key, "callers.mode");
-    assert_eq!(without("CALLERS__MODE")[0].origin, "not set");
+    assert_eq!(without("CALLERS__MODE")[0].origin, "not set: DOORWARD__CALLERS__MODE");
+    assert_eq!(without("TOKENS__ISSUER")[0].origin, "not set: DOORWARD__TOKENS__ISSUER");
     assert_eq!(keys_of(from_env(&[("SERVER__GRPC_ADDR", "[::]:1")])).len(), 3, "all three at once");
 
     // The other listeners take no credentials, but the instance is then known by another name than loopback.

@@ -47,6 +47,7 @@ mod refresh_bounds;
 mod revocation;
 mod sessions;
 mod start;
+mod start_lock;
 mod start_refused;
 mod store;
 mod sweep;

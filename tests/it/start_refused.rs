@@ -1,6 +1,11 @@
 //! What is refused at start. Each text says what to do, and a refused start leaves everything as it was.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use doorward::{
     config::Config,
@@ -149,6 +154,21 @@ fn a_database_in_a_folder_that_does_not_exist() {
     );
 }
 
+/// Nobody makes files in the kernel's own folder, not even root.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_database_in_a_folder_that_is_not_writable() {
+    for root in [None, Some(generate_root())] {
+        refused_on_sqlite(
+            async |ground| {
+                ground.config.database.url = "sqlite:///sys/doorward.db".into();
+                ground.config.secrets.root = root.into_iter().map(Into::into).collect();
+            },
+            &["doorward.db", "cannot be made", "folder /sys is", "writable", "name another folder in database.url"],
+        );
+    }
+}
+
 #[test]
 fn no_database_where_migrating_is_off() {
     refused_on_sqlite(
@@ -275,7 +295,7 @@ fn a_postgres_that_does_not_answer() {
     drop(held);
     refused_on_postgres(
         |config| config.database.url = format!("postgres://doorward:hunter2-canary@127.0.0.1:{port}/x").into(),
-        &["the database does not answer", "check database.url"],
+        &["the database does not answer", &format!("127.0.0.1:{port} (Connection refused"), "in database.url"],
     );
 }
 
@@ -291,10 +311,54 @@ fn a_postgres_parameter_that_the_driver_would_pass_over() {
 
 #[test]
 fn a_postgres_database_or_user_that_does_not_exist() {
-    for (from, to) in [("/test_", "/absent_"), ("doorward@", "nobody:hunter2-canary@")] {
+    for (from, to, expected) in [
+        ("/test_", "/absent_", ["the PostgreSQL server 127.0.0.1:", "has no database \"absent_"]),
+        ("doorward@", "nobody:hunter2-canary@", ["the PostgreSQL server 127.0.0.1:", "refuses the user or the password"]),
+    ] {
         refused_on_postgres(
             |config| config.database.url = config.database.url.expose_secret().replacen(from, to, 1).into(),
-            &["database.url"],
+            &[&expected[..], &["database.url"]].concat(),
         );
+    }
+}
+
+/// A server that answers the wish for TLS with one byte, and after it nothing that is TLS.
+fn answers_tls_with(byte: u8) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut wish = [0; 8];
+            if connection.read_exact(&mut wish).is_ok() {
+                drop(connection.write_all(&[byte]));
+                drop(connection.read(&mut wish));
+            }
+        }
+    });
+    place
+}
+
+#[test]
+fn a_postgres_whose_tls_is_not_what_was_asked_for() {
+    let (with, without) = (answers_tls_with(b'S'), answers_tls_with(b'N'));
+    let not_there = "sslrootcert of database.url names the file \"/nowhere/root ca.pem\", which cannot be read: No such file";
+    for (place, query, expected) in [
+        (&without, "sslmode=verify-full", &["no TLS to the PostgreSQL server", "does not support TLS", "sslmode"][..]),
+        (&with, "sslmode=verify-full&sslrootcert=/nowhere/root+ca.pem", &[not_there]),
+        (&with, "sslmode=verify-full&ssl-ca=%2Fnowhere%2Fca.pem", &["ssl-ca of database.url", "/nowhere/ca.pem"]),
+    ] {
+        let url = format!("postgres://doorward:hunter2-canary@{place}/x?{query}");
+        refused_on_postgres(|config| config.database.url = url.into(), expected);
+    }
+}
+
+#[test]
+fn a_postgres_host_that_nobody_knows_or_that_is_silent() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap();
+    for (place, why) in [("db.invalid:5432", "lookup"), (&*silent.to_string(), "no answer in time")] {
+        let url = format!("postgres://doorward:hunter2-canary@{place}/x");
+        refused_on_postgres(|config| config.database.url = url.into(), &["the database does not answer", place, why, "database.url"]);
     }
 }

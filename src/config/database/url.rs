@@ -1,6 +1,8 @@
 //! `database.url`: what it may be, and what of it may be shown. The drivers read it once more; here it is judged without them, before
 //! anything is opened, and without repeating any of it.
 
+use std::net::IpAddr;
+
 use crate::config::setting::{InForce, Shown};
 
 /// The starts of URLs.
@@ -28,6 +30,10 @@ const PARAMETERS: [&str; 18] = [
     "application_name",
     "options",
 ];
+/// What the driver takes for an `sslmode`, in whatever case.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+/// Those that name a file with certificates.
+const CERTIFICATES: [&str; 5] = ["sslrootcert", "ssl-root-cert", "ssl-ca", "sslcert", "ssl-cert"];
 /// Those whose values are no secret, whatever is meant by them. (`sslkey` may be the key itself.)
 const OPEN_PARAMETERS: [&str; 8] = ["sslmode", "ssl-mode", "host", "hostaddr", "port", "dbname", "user", "application_name"];
 /// What may stand behind the `?` of an SQLite URL, besides `vfs=…`: the service writes.
@@ -86,11 +92,53 @@ fn check_postgres(rest: &str) -> Result<(), &'static str> {
     if is_broken || !port.is_none_or(is_port) || rest.chars().any(char::is_whitespace) {
         return Err(ENCODE);
     }
-    let mut names = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or_default());
-    if names.all(|name| PARAMETERS.contains(&name) || name.starts_with("options[")) {
-        return Ok(());
+    if !pairs(query).all(|(name, _)| PARAMETERS.contains(&name) || name.starts_with("options[")) {
+        return Err("has a parameter behind its ? that PostgreSQL connections do not know");
     }
-    Err("has a parameter behind its ? that PostgreSQL connections do not know")
+    pairs(query).try_for_each(|(name, value)| check_value(name, &decoded(value)))
+}
+
+/// Of the values that the driver reads as something else than text. It would refuse them when the database is opened.
+fn check_value(name: &str, value: &str) -> Result<(), &'static str> {
+    match name {
+        "sslmode" | "ssl-mode" if !SSL_MODES.contains(&value.to_ascii_lowercase().as_str()) => {
+            Err("has an sslmode that PostgreSQL connections do not know: write disable, allow, prefer, require, verify-ca or verify-full")
+        }
+        "hostaddr" if value.parse::<IpAddr>().is_err() => Err("has a hostaddr behind its ? that is no IP address"),
+        "port" if value.parse::<u16>().is_err() => Err("has a port behind its ? that is no number from 0 to 65535"),
+        "statement-cache-capacity" if value.parse::<usize>().is_err() => {
+            Err("has a statement-cache-capacity behind its ? that is no whole number")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Names and values behind the `?`.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// A value as the driver reads it: `+` is a space, and `%41` a letter.
+fn decoded(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).filter(|hex| *first == b'%' && hex.iter().all(u8::is_ascii_hexdigit));
+        let byte = hex.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(if *first == b'+' { b' ' } else { *first }));
+        rest = if byte.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The files of certificates that a PostgreSQL URL names, each with its parameter. (That of `sslkey` is left out: the key itself may stand
+/// there.)
+#[must_use]
+pub fn certificate_files(url: &str) -> Vec<(&str, String)> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let files = pairs(query).filter(|(name, _)| CERTIFICATES.contains(name)).map(|(name, value)| (name, decoded(value)));
+    // The driver takes what begins so for the certificate itself.
+    files.filter(|(_, value)| !value.trim().starts_with("-----BEGIN")).collect()
 }
 
 /// A good URL without what may be a secret.

@@ -40,11 +40,24 @@ impl Key {
     }
 }
 
-/// A secret in place, in a file of its own, or not set.
-enum Given {
-    Here(Entry),
-    InFile(Entry),
-    Nowhere,
+/// A secret in place, in a file of its own, or not set. Both at once are a mistake, and each is judged all the same.
+struct Given {
+    here: Option<Entry>,
+    in_file: Option<Entry>,
+}
+
+impl Given {
+    /// What `here` and `in_file` make of the entries that there are, each with the name of its key.
+    fn read<T>(
+        &self,
+        name: &str,
+        here: impl Fn(&Entry) -> Result<T, &'static str>,
+        in_file: impl Fn(&Entry) -> Result<T, String>,
+    ) -> Vec<(String, Result<T, String>)> {
+        let here = self.here.as_ref().map(|entry| (name.to_owned(), here(entry).map_err(str::to_owned)));
+        let in_file = self.in_file.as_ref().map(|entry| (file_key(name), in_file(entry)));
+        here.into_iter().chain(in_file).collect()
+    }
 }
 
 impl<'a> Section<'a> {
@@ -106,7 +119,7 @@ impl<'a> Section<'a> {
         &mut self,
         key: Key,
         field: &mut SecretString,
-        check: impl FnOnce(&str) -> Result<(), &'static str>,
+        check: impl Fn(&str) -> Result<(), &'static str>,
         show: impl Fn(&str) -> InForce,
     ) {
         let default = match show(field.expose_secret()) {
@@ -114,12 +127,7 @@ impl<'a> Section<'a> {
             InForce::Unset | InForce::Hidden(_) => None,
         };
         let given = self.given(&key.name);
-        let read = match &given {
-            Given::Here(entry) => Some((key.name.clone(), String::from_entry(entry).map_err(str::to_owned))),
-            Given::InFile(entry) => Some((file_key(&key.name), lines(entry).and_then(only_line))),
-            Given::Nowhere => None,
-        };
-        if let Some((from, result)) = read {
+        for (from, result) in given.read(&key.name, String::from_entry, |entry| lines(entry).and_then(only_line)) {
             match result.and_then(|text| check(&text).map(|()| text).map_err(str::to_owned)) {
                 Ok(text) => *field = SecretString::from(text),
                 Err(message) => self.problem(&from, message),
@@ -132,18 +140,14 @@ impl<'a> Section<'a> {
     /// Sets a list of secrets from the key, or from the lines of the file that `…_file` names, if `check` finds each good.
     pub(in crate::config) fn set_secrets(&mut self, key: Key, field: &mut Vec<SecretString>, check: impl Fn(&str) -> Result<(), String>) {
         let given = self.given(&key.name);
-        let read = match &given {
-            Given::Here(entry) => Some((key.name.clone(), Vec::from_entry(entry).map_err(str::to_owned))),
-            Given::InFile(entry) => Some((file_key(&key.name), lines(entry))),
-            Given::Nowhere => None,
-        };
-        match read {
-            Some((from, Ok(texts))) => {
-                self.check_each(&from, &texts, check);
-                *field = texts.into_iter().map(SecretString::from).collect();
+        for (from, result) in given.read(&key.name, Vec::from_entry, lines) {
+            match result {
+                Ok(texts) => {
+                    self.check_each(&from, &texts, &check);
+                    *field = texts.into_iter().map(SecretString::from).collect();
+                }
+                Err(message) => self.problem(&from, message),
             }
-            Some((from, Err(message))) => self.problem(&from, message),
-            None => {}
         }
         let value = if field.is_empty() { InForce::Unset } else { InForce::Hidden(format!("{} in all", field.len())) };
         self.note_secret(key, None, value, &given, "with one a line");
@@ -162,17 +166,16 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The entry of the key or of `…_file`, whichever the higher layer sets.
+    /// The entry of the key or of `…_file`, whichever the higher layer sets; both where they are of one layer, which is a problem.
     fn given(&mut self, name: &str) -> Given {
         match (self.take(name), self.take(&file_key(name))) {
             (Some(here), Some(in_file)) if here.layer == in_file.layer => {
                 self.problem(name, format!("is set, and {} too: only one of them may be", self.full(&file_key(name))));
-                Given::Nowhere
+                Given { here: Some(here), in_file: Some(in_file) }
             }
-            (Some(here), Some(in_file)) if here.layer < in_file.layer => Given::InFile(in_file),
-            (Some(here), _) => Given::Here(here),
-            (None, Some(in_file)) => Given::InFile(in_file),
-            (None, None) => Given::Nowhere,
+            (Some(here), Some(in_file)) if here.layer > in_file.layer => Given { here: Some(here), in_file: None },
+            (here, None) => Given { here, in_file: None },
+            (_, in_file) => Given { here: None, in_file },
         }
     }
 
@@ -201,9 +204,9 @@ impl<'a> Section<'a> {
         self.reader.origins.get(&self.full(name)).map_or_else(|| DEFAULT.to_owned(), |origin| origin.escape_debug().to_string())
     }
 
-    /// Notes that something is wrong with a key of this section.
+    /// Notes that something is wrong with the value of a key of this section, whatever the others are.
     pub(in crate::config) fn problem(&mut self, name: &str, message: impl Display) {
-        self.reader.problem(&self.full(name), message);
+        self.reader.unreadable(&self.full(name), message);
     }
 
     fn note(&mut self, key: Key, default: Option<Shown>, value: InForce, origin: String) {
@@ -217,9 +220,9 @@ impl<'a> Section<'a> {
         let example = format!("\"/run/secrets/{}_{name}\"", self.name);
         let file = self::key(&file_key(&name), &doc).unset(NOT_SET, &example);
         let (origin, path) = match given {
-            Given::InFile(entry) => (self.origin(&file_key(&name)), String::from_entry(entry).ok()),
-            Given::Here(_) => (self.origin(&name), None),
-            Given::Nowhere => (DEFAULT.to_owned(), None),
+            Given { here: Some(_), .. } => (self.origin(&name), None),
+            Given { in_file: Some(entry), .. } => (self.origin(&file_key(&name)), String::from_entry(entry).ok()),
+            Given { .. } => (DEFAULT.to_owned(), None),
         };
         self.note(key, default, value, origin.clone());
         let file_origin = if path.is_some() { origin } else { DEFAULT.to_owned() };

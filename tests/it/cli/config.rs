@@ -138,7 +138,6 @@ fn colours_are_for_terminals_of_people_who_want_them() {
         let mut command = place.command(&["user", "create", "--username", name, "--password-file", "pw"]);
         command.envs(no_color.map(|value| ("NO_COLOR", value))).stderr(Stdio::from(slave));
         assert!(command.status().unwrap().success());
-        // Nobody writes any more: what is there is all.
         drop(command);
         let (mut log, mut buffer) = (Vec::new(), [0; 4096]);
         while let Ok(1..) = master.read(&mut buffer).inspect(|read| log.extend_from_slice(&buffer[..*read])) {}

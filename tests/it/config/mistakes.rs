@@ -179,6 +179,13 @@ fn databases_that_cannot_be_used_are_refused_before_anything_is_opened() {
         ("postgres://u:p:canary@db/x", "%3A"),
         ("postgres://u:p canary@db/x", "URL"),
         ("postgres://db:70000/x", "URL"),
+        ("postgres://db/x?sslmode=verify-ful", "verify-full"),
+        ("postgres://db/x?sslmode=", "verify-full"),
+        ("postgres://db/x?sslmode", "verify-full"),
+        ("postgres://db/x?sslmode=require&ssl-mode=canary", "verify-full"),
+        ("postgres://db/x?hostaddr=db.canary", "hostaddr"),
+        ("postgres://db/x?port=canary", "port"),
+        ("postgres://db/x?statement-cache-capacity=canary", "statement-cache-capacity"),
     ] {
         assert_one_problem(&[("DATABASE__URL", url)], "database.url", word);
         assert!(!from_env(&[("DATABASE__URL", url)]).unwrap_err().to_string().contains("canary"));
@@ -188,6 +195,7 @@ fn databases_that_cannot_be_used_are_refused_before_anything_is_opened() {
         "postgres:///x?host=/run/postgresql&user=doorward",
         "postgres://u:p%40%2F@[::1]:5432/x?sslmode=verify-full&options[search_path]=a",
         "postgres://%2Frun%2Fpostgresql/x",
+        "postgres://db/x?sslmode=Verify%2dCA&hostaddr=%3A%3A1&port=5433&statement-cache-capacity=0",
     ] {
         from_env(&[("DATABASE__URL", url)]).expect(url);
     }
@@ -251,6 +259,55 @@ fn secrets_of_whatever_origin_are_judged_beside_everything_else() {
         assert_eq!((problems[0].key.as_str(), problems[0].origin.as_str()), ("secrets.root", path.to_str().unwrap()));
         assert_one_problem(&[("SECRETS__ROOT", root)], "secrets.root", word);
     }
+}
+
+#[test]
+fn what_the_url_check_lets_through_the_driver_takes() {
+    for value in ["disable", "allow", "prefer", "require", "verify-ca", "verify-full", "VERIFY-FULL", "verify%2Dfull", "verify+full", "no"]
+    {
+        let url = format!("postgres://db/x?sslmode={value}");
+        let driver = url.parse::<sea_orm::sqlx::postgres::PgConnectOptions>();
+        assert_eq!(from_env(&[("DATABASE__URL", &url)]).is_ok(), driver.is_ok(), "{url}");
+    }
+}
+
+#[test]
+fn every_broken_relation_of_one_key_is_named() {
+    let keys = keys_of(from_env(&[("TOKENS__ACCESS_LIFETIME", "2h"), ("TOKENS__IDLE_LIFETIME", "1h")]));
+    assert_eq!(keys, ["tokens.access_lifetime", "tokens.idle_lifetime"]);
+    // What could not be read proves nothing, whichever relation it is in.
+    let keys = keys_of(from_env(&[("TOKENS__ACCESS_LIFETIME", "2x"), ("TOKENS__IDLE_LIFETIME", "1m")]));
+    assert_eq!(keys, ["tokens.access_lifetime"]);
+}
+
+#[test]
+fn a_secret_that_is_given_twice_is_judged_both_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roots");
+    fs::write(&file, "c2hvcnQ\n").unwrap();
+    let problems = problems_of(None, &[("SECRETS__ROOT", "MY_SECRET_KEY"), ("SECRETS__ROOT_FILE", file.to_str().unwrap())]);
+    let found: Vec<_> = problems.iter().map(|problem| (problem.key.as_str(), problem.message.as_str())).collect();
+    assert!(
+        matches!(found[..], [
+        ("secrets.root", twice),
+        ("secrets.root", known),
+        ("secrets.root_file", short),
+    ] if twice.contains("only one of them") && known.contains("well-known") && short.contains("shorter")),
+        "{found:?}"
+    );
+    fs::write(&file, "mysql://x\n").unwrap();
+    let problems = problems_of(None, &[("DATABASE__URL", "sqlite::memory:"), ("DATABASE__URL_FILE", file.to_str().unwrap())]);
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["database.url", "database.url", "database.url_file"]);
+}
+
+#[test]
+fn what_is_not_set_is_told_with_the_variable_that_would() {
+    let root = Config::explain(None, [("DOORWARD__DATABASE__URL".to_owned(), "postgres://db/x".to_owned())]).unwrap_err().0;
+    assert_eq!(root[0].origin, "not set: DOORWARD__SECRETS__ROOT or DOORWARD__SECRETS__ROOT_FILE");
+    // A misspelt variable is set, and is where its problem comes from.
+    let near = Config::load(None, [("DOORWARD_DATABASE_URL".to_owned(), "x".to_owned())]).unwrap_err().0;
+    assert_eq!((near[0].key.as_str(), near[0].origin.as_str()), ("DOORWARD_DATABASE_URL", "DOORWARD_DATABASE_URL"));
 }
 
 #[test]
