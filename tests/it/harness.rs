@@ -381,8 +381,7 @@ pub fn is_alone(test: &str) -> bool {
     }
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     let output = child.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, "yes").output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{test} failed in a process of its own:\n{out}\n{err}");
     false
 }
