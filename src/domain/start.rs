@@ -159,6 +159,7 @@ pub fn no_folder(folder: &Path) -> StartError {
 /// belongs to root unless somebody says otherwise.
 fn unmade(path: &Path, error: &io::Error) -> String {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let (folder, user) = (folder.display(), Uid::effective());
     let advice = match error.kind() {
         io::ErrorKind::PermissionDenied => format!(
