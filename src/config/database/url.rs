@@ -154,9 +154,12 @@ pub(in crate::config) fn show(url: &str) -> InForce {
         },
         None => place.to_owned(),
     };
+    // Whatever is not plainly what it should be may be a secret in a wrong place.
+    let is_plain = |value: &str| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/%".contains(&byte));
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {
-        Some((name, _)) if !OPEN_PARAMETERS.contains(&name) => format!("{name}={REDACTED}"),
-        _ => pair.to_owned(),
+        Some((name, value)) if OPEN_PARAMETERS.contains(&name) && is_plain(value) => pair.to_owned(),
+        Some((name, _)) => format!("{name}={REDACTED}"),
+        None => REDACTED.to_owned(),
     });
     let query = pairs.collect::<Vec<_>>().join("&");
     let shown = format!("{scheme}{place}{}{query}", if query.is_empty() { "" } else { "?" });

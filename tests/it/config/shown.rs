@@ -54,6 +54,8 @@ fn no_secret_is_told() {
         ("postgres://doorward:can%40ary@db:5432/x?sslmode=require", "postgres://doorward:***@db:5432/x?sslmode=require"),
         ("postgres:///x?host=db&password=canary&sslkey=canary", "postgres:///x?host=db&password=***&sslkey=***"),
         ("postgres://:canary@db/x", "postgres://:***@db/x"),
+        ("postgres:///x?host=postgres://u:canary@h", "postgres:///x?host=***"),
+        ("postgres:///x?application_name=a;password=canary", "postgres:///x?application_name=***"),
     ] {
         let settings = explain(&[("DATABASE__URL", url), ("SECRETS__ROOT", ROOT)]).expect(url);
         assert_eq!(find(&settings, "database.url").value, InForce::Hidden(shown.to_owned()));
