@@ -110,7 +110,7 @@ impl Config {
     ) -> Result<Self, Problems> {
         let (mut reader, config) = Self::examine(Reader::new(file, environment));
         if reader.file_was_read() && is_first_start(&config) {
-            config.bootstrap.check_password(&config.passwords, &mut reader);
+            config.bootstrap.check_password(&config.passwords, true, &mut reader);
         }
         reader.finish(config).map(|(config, _)| config)
     }
@@ -124,7 +124,7 @@ impl Config {
         let (mut reader, config) = Self::examine(Reader::new(file, environment));
         if reader.file_was_read() {
             config.secrets.check_to_serve(&config.database, &mut reader);
-            config.bootstrap.check_password(&config.passwords, &mut reader);
+            config.bootstrap.check_password(&config.passwords, false, &mut reader);
         }
         reader.finish(()).map(|((), settings)| settings)
     }

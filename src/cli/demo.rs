@@ -141,5 +141,8 @@ fn text(desk: &Desk, demo: &Demo, password: Option<&str>) -> String {
 fn here(database: &Database) -> String {
     let url = database.url.expose_secret();
     let is_default = url == Database::default().url.expose_secret();
-    if is_default || !database.is_sqlite() { String::new() } else { format!("DOORWARD__DATABASE__URL={url} ") }
+    if is_default || !database.is_sqlite() {
+        return String::new();
+    }
+    format!("DOORWARD__DATABASE__URL='{}' ", url.replace('\'', "'\\''"))
 }

@@ -1,6 +1,6 @@
 //! What the commands about users, tenants, roles and members work with: an opened service, the form of the answers, and who typed.
 
-use std::ffi::OsString;
+use std::{convert::Infallible, ffi::OsString, time::Duration};
 
 use nix::unistd::{Uid, User};
 
@@ -31,6 +31,17 @@ pub enum Makes {
     ADatabase,
     /// It must be there.
     Nothing,
+}
+
+/// Start-up work that takes longer is told of, again and again.
+const LONG_START: Duration = Duration::from_secs(3);
+
+/// Start-up work takes a moment. What takes longer waits for somebody else: for the database, or for who holds its lock.
+pub(super) async fn say_what_is_waited_for() -> Infallible {
+    loop {
+        tokio::time::sleep(LONG_START).await;
+        tracing::warn!("still waiting: the database does not answer, or somebody else holds its lock (a migration, another program)");
+    }
 }
 
 /// Names the database by its whole path: what is wrong mostly is the folder.
@@ -68,7 +79,10 @@ impl Desk {
         if is_new && makes == Makes::Nothing {
             return Err(no_database(&config));
         }
-        let app = start::open(config, Clock::system(), Entropy::system()).await?;
+        let app = tokio::select! {
+            app = start::open(config, Clock::system(), Entropy::system()) => app?,
+            never = say_what_is_waited_for() => match never {},
+        };
         if is_new {
             output::note(NEW_DATABASE);
         }

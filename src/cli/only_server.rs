@@ -33,7 +33,6 @@ impl OnlyServer {
     /// Another server holds it, or there is no place for it.
     pub(super) fn claim(config: &Config) -> Result<Self, Failure> {
         let Some(database) = start::database_file(config)? else { return Ok(Self(None)) };
-        has_one_name(&database)?;
         let path = place(&database)?;
         let shown = path.display();
         loop {
@@ -45,6 +44,9 @@ impl OnlyServer {
                     let text = "is it on a network file system? SQLite needs a local one";
                     return Err(Failure::new(format!("the lock file {shown} cannot be locked ({e}): {text}")));
                 }
+            }
+            if !is_ours(&file) {
+                return Err(Failure::new(format!("{shown} is no lock file of a server: it is in the way, so move it elsewhere")));
             }
             // The server before may have removed it between the two steps: then it is the lock of nothing.
             if is_still(&path, &file) {
@@ -63,19 +65,6 @@ impl Drop for OnlyServer {
         {
             drop(fs::remove_file(path));
         }
-    }
-}
-
-/// SQLite tells its own files (`-wal`, `-shm`) by the database's name: of two hard links to one, each has its own, and both together break
-/// it (sqlite.org/howtocorrupt.html, 2.5).
-fn has_one_name(database: &Path) -> Result<(), Failure> {
-    match fs::metadata(database) {
-        Ok(found) if found.is_file() && found.nlink() > 1 => Err(Failure::new(format!(
-            "the database {} has {} names (hard links), and SQLite would be broken by a server at each: leave it one",
-            database.display(),
-            found.nlink()
-        ))),
-        _ => Ok(()),
     }
 }
 
@@ -98,6 +87,13 @@ fn open(path: &Path) -> io::Result<File> {
     // Not through a link, which may lead to anybody's file: it is written to.
     let no_link = OFlag::O_NOFOLLOW.bits();
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_link).open(path)
+}
+
+/// Whether it is what [`sign`] leaves, or new, and no other name of anybody's file.
+fn is_ours(mut file: &File) -> bool {
+    let mut text = String::new();
+    let is_plain = file.metadata().is_ok_and(|found| found.is_file() && found.nlink() == 1 && found.len() <= HOLDER_MAX);
+    is_plain && file.read_to_string(&mut text).is_ok() && text.trim_end().bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_still(path: &Path, file: &File) -> bool {

@@ -3,11 +3,11 @@
 //! SIGTERM, SIGINT and SIGHUP stop it cleanly, whether it serves yet or still starts; a second one ends it at once. Both exit with 0: who
 //! stops a server is no failure of it.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{failure::Failure, first_superuser, only_server::OnlyServer, signals::Signals};
+use super::{desk, failure::Failure, first_superuser, only_server::OnlyServer, signals::Signals};
 use crate::{
     app::App,
     config::{CallersMode, Config},
@@ -24,9 +24,6 @@ An SQLite file takes one server, and a local disk; PostgreSQL takes several serv
 
 Example:
   DOORWARD__SERVER__GRPC_ADDR=127.0.0.1:6000 doorward serve";
-
-/// Start-up work that takes longer is told of, again and again.
-const LONG_START: Duration = Duration::from_secs(3);
 
 /// Serves until told to stop.
 ///
@@ -49,7 +46,7 @@ async fn serve(config: Config, told: watch::Receiver<Stop>) -> Result<(), Failur
     let mut stopped = told;
     let app = tokio::select! {
         app = begin(config, &server) => app?,
-        never = say_what_is_waited_for() => match never {},
+        never = desk::say_what_is_waited_for() => match never {},
         _ = stopped.wait_for(|told| *told != Stop::Run) => {
             tracing::info!("stopped while starting");
             return Ok(());
@@ -65,14 +62,6 @@ async fn serve(config: Config, told: watch::Receiver<Stop>) -> Result<(), Failur
         tracing::info!("stopped");
     }
     Ok(())
-}
-
-/// Start-up work takes a moment. What takes longer waits for somebody else: for the database, or for who holds its lock.
-async fn say_what_is_waited_for() -> Infallible {
-    loop {
-        tokio::time::sleep(LONG_START).await;
-        tracing::warn!("still starting: the database does not answer, or somebody else holds its lock (a migration, another program)");
-    }
 }
 
 async fn begin(config: Config, server: &Server) -> Result<Arc<App>, Failure> {

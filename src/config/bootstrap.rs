@@ -71,8 +71,10 @@ impl Bootstrap {
 
     /// What is wrong with the password in the file, if there is one. Not a matter of every load: once the superuser is made nobody reads
     /// it, and a rule that changed since must not keep anybody from working.
-    pub(super) fn check_password(&self, passwords: &Passwords, reader: &mut Reader) {
-        let flaw = self.password_file.as_deref().and_then(|path| password_flaw(path, passwords.min_length).err());
+    ///
+    /// Where it is `needed`, it must be there.
+    pub(super) fn check_password(&self, passwords: &Passwords, needed: bool, reader: &mut Reader) {
+        let flaw = self.password_file.as_deref().and_then(|path| password_flaw(path, passwords.min_length, needed).err());
         if let Some(flaw) = flaw.filter(|_| !reader.is_unread("passwords.min_length")) {
             reader.problem("bootstrap.password_file", flaw);
         }
@@ -80,7 +82,7 @@ impl Bootstrap {
 }
 
 /// What is wrong with the password in the file, if there is one.
-fn password_flaw(path: &Path, min_length: usize) -> Result<(), String> {
+fn password_flaw(path: &Path, min_length: usize, needed: bool) -> Result<(), String> {
     match fs::metadata(path) {
         Ok(found) if found.is_file() => {
             let bytes = source::read_small(path)?;
@@ -89,7 +91,7 @@ fn password_flaw(path: &Path, min_length: usize) -> Result<(), String> {
         }
         Ok(found) if found.is_dir() => Err("names a folder, not a file".to_owned()),
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && !needed => Ok(()),
         Err(error) => Err(format!("names a file that cannot be read: {error}")),
     }
 }

@@ -68,7 +68,7 @@ pub async fn make(config: &Config, to: &Path, entropy: &Entropy) -> Result<Backu
             "the copy {shown} cannot be written ({e}): nothing was left there; is there room, and the right to write?"
         ))
     };
-    let draft = Draft::open(to, entropy)?;
+    let draft = Draft::open(&database, to, entropy)?;
     backup::copy(&config.database, &draft.path).await.map_err(|e| failed(&cause(&e)))?;
     if !backup::is_sound(&draft.path).await.map_err(|e| failed(&cause(&e)))? {
         let text = format!("the database {} is damaged: a copy of it would be too; nothing was left at {shown}", database.display());
@@ -80,6 +80,13 @@ pub async fn make(config: &Config, to: &Path, entropy: &Entropy) -> Result<Backu
     })?;
     let key_file = config.secrets.root.is_empty().then(|| start::with_suffix(&database, ".key"));
     Ok(Backup { database, bytes, key_file })
+}
+
+/// Whether SQLite or Doorward would take a file of this name for its own, be it there or not.
+fn belongs_to(database: &Path, to: &Path) -> bool {
+    const SUFFIXES: [&str; 8] = ["", "-wal", "-shm", "-journal", ".key", ".lock", ".serving", ".begun"];
+    let Ok(database) = database.canonicalize() else { return false };
+    SUFFIXES.iter().any(|suffix| start::with_suffix(&database, suffix) == to)
 }
 
 fn cause(error: &Refusal) -> String {
@@ -102,12 +109,9 @@ struct Draft {
 }
 
 impl Draft {
-    fn open(to: &Path, entropy: &Entropy) -> Result<Self, BackupError> {
+    fn open(database: &Path, to: &Path, entropy: &Entropy) -> Result<Self, BackupError> {
         if to.as_os_str().as_encoded_bytes().ends_with(b"/") {
             return Err(BackupError::Target(format!("{} is the name of a folder: name a file", to.display())));
-        }
-        if to.symlink_metadata().is_ok() {
-            return Err(is_there(to));
         }
         let shown = to.display();
         let Some(name) = to.file_name() else {
@@ -118,6 +122,13 @@ impl Draft {
             ErrorKind::NotFound => BackupError::Target(format!("the folder {} does not exist: make it first", parent.display())),
             _ => BackupError::Target(format!("the folder {} cannot be used: {e}", parent.display())),
         })?;
+        if belongs_to(database, &folder.join(name)) {
+            let text = format!("{shown} is the name of a file that belongs to the database itself: name another file");
+            return Err(BackupError::Target(text));
+        }
+        if to.symlink_metadata().is_ok() {
+            return Err(is_there(to));
+        }
         let suffix = secret::hex(&entropy.bytes::<8>());
         let own = start::with_suffix(&folder.join(name), &format!(".{suffix}.part"));
         let failed = |e| BackupError::Target(format!("the copy {shown} cannot be made: {e}"));

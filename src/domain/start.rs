@@ -16,7 +16,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -44,6 +44,9 @@ use crate::{
         time::Clock,
     },
 };
+
+/// What follows the name of an SQLite database in that of its mark while it is made.
+const BEGUN: &str = ".begun";
 
 /// Why the service does not start. Each text says what to do.
 #[derive(Debug, Error)]
@@ -196,11 +199,16 @@ struct Prepared {
 }
 
 async fn prepare(config: &Config, clock: &Clock, entropy: &Entropy) -> Result<Prepared, StartError> {
-    let prepared = match &Target::parse(config.database.url.expose_secret())? {
+    let target = Target::parse(config.database.url.expose_secret())?;
+    let prepared = match &target {
         Target::Sqlite(path) => Box::pin(open_sqlite(config, path, entropy)).await?,
         Target::Postgres => Box::pin(open_postgres(config)).await?,
     };
     claim(&prepared.store, &prepared.roots, clock).await?;
+    if let Target::Sqlite(path) = &target {
+        // Mostly there is none.
+        drop(fs::remove_file(with_suffix(path, BEGUN)));
+    }
     Ok(prepared)
 }
 
@@ -213,8 +221,11 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
     let exists = database_exists(path)?;
     if exists {
         check_database_file(path)?;
+        let may_be_rest = may_be_rest(path);
         look(config, &shown.to_string()).await?;
-        check_whole(config, path).await?;
+        if may_be_rest {
+            check_whole(config, path).await?;
+        }
     } else if config.database.url.expose_secret().contains("mode=rw&") || config.database.url.expose_secret().ends_with("mode=rw") {
         return Err(StartError::Database(format!("there is no database {shown}, and mode=rw in database.url says not to make one")));
     } else if !config.database.migrate_on_start() {
@@ -230,28 +241,27 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
         None => key_file(path, exists, entropy)?,
     };
     if !exists {
-        make_database_file(path).map_err(|e| StartError::Database(format!("the database {shown} cannot be made: {}", unmade(path, &e))))?;
+        mark_begun(path)
+            .and_then(|()| make_database_file(path))
+            .map_err(|e| StartError::Database(format!("the database {shown} cannot be made: {}", unmade(path, &e))))?;
     }
     let store = store::connect(&config.database, false).await.map_err(|e| not_a_database(&shown.to_string(), e))?;
     let applied = check_schema(config, &shown.to_string()).await?;
     Ok(Prepared { store, roots, applied })
 }
 
-/// Refuses an empty database whose key is there already. It is what is left of one that was copied without its `-wal` file, which holds the
-/// latest changes (all of them, of a young one): to begin anew in it would look like success, and lose everything.
+/// What may be left of a database that was copied without its `-wal` file, which holds the latest changes (all of them, of a young one): the
+/// key is there, and no changes beside it. To be asked before the database is opened, which makes an empty `-wal`. A first start that was
+/// killed leaves the same, and its mark.
+fn may_be_rest(path: &Path) -> bool {
+    let size = |suffix| fs::metadata(with_suffix(path, suffix)).map_or(0, |file| file.len());
+    !with_suffix(path, BEGUN).exists() && size("") > 0 && size(".key") > 0 && size("-wal") == 0
+}
+
+/// Refuses such a rest: to begin anew in it would look like success, and lose everything.
 async fn check_whole(config: &Config, path: &Path) -> Result<(), StartError> {
-    let is_rest = || {
-        let is_there = |suffix| with_suffix(path, suffix).exists();
-        is_there(".key") && !is_there("-wal") && fs::metadata(path).is_ok_and(|file| file.len() > 0)
-    };
-    if !is_rest() || !is_empty(config, path).await? {
-        return Ok(());
-    }
-    // Another first start may be between the two: it has the lock until it is through.
-    let first = schema::lock_file(path).await?;
-    let is_rest = is_rest() && is_empty(config, path).await?;
-    drop(first);
-    if !is_rest {
+    let (found, _) = Box::pin(schema::look(&config.database)).await.map_err(|e| not_a_database(&path.display().to_string(), e))?;
+    if found != Found::Empty {
         return Ok(());
     }
     let shown = path.display();
@@ -261,9 +271,9 @@ async fn check_whole(config: &Config, path: &Path) -> Result<(), StartError> {
     )))
 }
 
-async fn is_empty(config: &Config, path: &Path) -> Result<bool, StartError> {
-    let (found, _) = Box::pin(schema::look(&config.database)).await.map_err(|e| not_a_database(&path.display().to_string(), e))?;
-    Ok(found == Found::Empty)
+/// Marks a database that is being made, until it is bound to its key: whoever finds it empty knows why.
+fn mark_begun(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(with_suffix(path, BEGUN)).map(drop)
 }
 
 /// For nobody else to read: it has hashes of passwords and addresses of people. SQLite gives the files beside it the same rights.
@@ -381,6 +391,14 @@ fn check_database_file(path: &Path) -> Result<(), StartError> {
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(StartError::Database(format!("{shown} is no file: name an SQLite database in database.url")));
+    }
+    // SQLite tells its own files (`-wal`, `-shm`) by the database's name: of two hard links to one, each has its own, and what is written
+    // by both is lost (sqlite.org/howtocorrupt.html, 2.5).
+    if metadata.nlink() > 1 {
+        let names = metadata.nlink();
+        return Err(StartError::Database(format!(
+            "the database {shown} has {names} names (hard links), and SQLite loses what is written by different ones: leave it one"
+        )));
     }
     if metadata.permissions().readonly() {
         return Err(StartError::Database(format!("the database {shown} is read-only: make it writable for this user")));

@@ -139,10 +139,16 @@ fn postgres(config: &config::Database) -> ConnectOptions {
     options
 }
 
-/// A pool of one connection that reads, and leaves a file as it is: WAL too is a change of the file.
+/// A pool of one connection that reads, and leaves a file as it is: WAL too is a change of the file. But for what a program that was killed
+/// left half done: only who may write can take that back, and nobody can read before.
 pub(super) async fn looking(config: &config::Database) -> Result<DatabaseConnection> {
     let mut options = common(config, 1);
-    options.map_sqlx_sqlite_opts(|sqlite| sqlite.read_only(true).busy_timeout(BUSY_TIMEOUT));
+    options.map_sqlx_sqlite_opts(|sqlite| {
+        let mut journal = sqlite.get_filename().as_os_str().to_owned();
+        journal.push("-journal");
+        let is_left = std::path::Path::new(&journal).exists();
+        sqlite.read_only(!is_left).create_if_missing(false).busy_timeout(BUSY_TIMEOUT)
+    });
     open(options).await
 }
 

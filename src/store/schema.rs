@@ -109,7 +109,7 @@ async fn lock(db: &DatabaseConnection, config: &config::Database) -> Result<Opti
 ///
 /// # Errors
 /// [`Error::Unavailable`] where it cannot be had.
-pub async fn lock_file(database: &Path) -> Result<File> {
+pub(super) async fn lock_file(database: &Path) -> Result<File> {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
     let path = PathBuf::from(name);

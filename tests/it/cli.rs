@@ -695,7 +695,7 @@ fn a_second_signal_ends_serve_at_once() {
 #[test]
 fn the_configured_first_superuser_is_made_once_and_must_change_the_password() {
     let place = free_ports().set("bootstrap.email", "root@example.com").set("bootstrap.password_file", "first");
-    place.run(&["serve"]).refused_by_log(&["first cannot be read"]);
+    place.run(&["serve"]).refused(&["bootstrap.password_file", "cannot be read"]);
     fs::write(place.file("first"), "short").unwrap();
     place.run(&["serve"]).refused(&["bootstrap.password_file", "at least 15 characters"]);
     fs::write(place.file("first"), format!("{PASSWORD}\n")).unwrap();
@@ -727,16 +727,6 @@ fn serve_names_the_address_that_is_taken() {
     let place = free_ports().set("server.grpc_addr", &address);
     place.run(&["serve"]).refused(&["server.grpc_addr", &address]);
     assert!(!place.file("doorward.db").exists(), "nothing was made");
-}
-
-impl Ran {
-    /// As [`Ran::refused`]; the server's log stands before the sentence.
-    #[track_caller]
-    fn refused_by_log(self, parts: &[&str]) {
-        let sentence = self.err.lines().last().unwrap_or_default().to_owned();
-        assert!(sentence.starts_with("doorward: "), "{self:?}");
-        Self { err: sentence, ..self }.refused(parts);
-    }
 }
 
 // Help.

@@ -69,8 +69,11 @@ fn check_sqlite(file: &str) -> Result<(), &'static str> {
     if path.contains(":memory:") || query.contains("mode=memory") {
         return Err("SQLite in memory is not supported: name a file");
     }
-    if path.is_empty() {
+    if path.is_empty() || path.ends_with('/') {
         return Err("must name a file behind sqlite://");
+    }
+    if file.chars().any(char::is_whitespace) {
+        return Err("must not hold blanks: write %20 for each");
     }
     let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
     if pairs.all(|pair| SQLITE_PAIRS.contains(&pair) || pair.starts_with("vfs=")) {
@@ -144,21 +147,31 @@ pub fn certificate_files(url: &str) -> Vec<(&str, String)> {
 /// A good URL without what may be a secret.
 pub(in crate::config) fn show(url: &str) -> InForce {
     let Some((scheme, rest)) = POSTGRES.iter().find_map(|scheme| Some((scheme, url.strip_prefix(scheme)?))) else {
-        return InForce::Shown(Shown::Text(url.to_owned()));
+        // With an @ it was meant for PostgreSQL.
+        return if url.contains('@') {
+            InForce::Hidden(format!("{SQLITE}{REDACTED}"))
+        } else {
+            InForce::Shown(Shown::Text(url.to_owned()))
+        };
+    };
+    // Whatever is not plainly what it should be may be a secret in a wrong place.
+    let plain = |text: &str, others: &[u8]| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte));
+    let shown = |text: &str, others: &[u8]| if plain(text, others) { text.to_owned() } else { REDACTED.to_owned() };
+    let server = |text: &str| match text.split_once('/') {
+        Some((host, database)) => format!("{}/{}", shown(host, b".-:[]"), shown(database, b"._-")),
+        None => shown(text, b".-:[]"),
     };
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let place = match place.rsplit_once('@') {
         Some((userinfo, host)) => match userinfo.split_once(':') {
-            Some((user, _)) => format!("{user}:{REDACTED}@{host}"),
-            None => place.to_owned(),
+            Some((user, _)) => format!("{}:{REDACTED}@{}", shown(user, b"._-"), server(host)),
+            None => format!("{}@{}", shown(userinfo, b"._-"), server(host)),
         },
-        None => place.to_owned(),
+        None => server(place),
     };
-    // Whatever is not plainly what it should be may be a secret in a wrong place.
-    let is_plain = |value: &str| value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/%".contains(&byte));
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {
-        Some((name, value)) if OPEN_PARAMETERS.contains(&name) && is_plain(value) => pair.to_owned(),
-        Some((name, _)) => format!("{name}={REDACTED}"),
+        Some((name, value)) if OPEN_PARAMETERS.contains(&name) && plain(value, b"._-/") => pair.to_owned(),
+        Some((name, _)) => format!("{}={REDACTED}", shown(name, b"_-")),
         None => REDACTED.to_owned(),
     });
     let query = pairs.collect::<Vec<_>>().join("&");

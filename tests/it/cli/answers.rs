@@ -321,6 +321,7 @@ fn a_database_with_two_names_is_not_served() {
     place.user("ann@example.com");
     fs::hard_link(place.file("doorward.db"), place.file("second.db")).unwrap();
     place.serve_in_vain().refused(&["doorward.db has 2 names", "leave it one"]);
+    place.run(&["user", "list"]).refused(&["doorward.db has 2 names"]);
 }
 
 #[test]
@@ -354,11 +355,62 @@ fn a_copy_without_its_latest_changes_is_not_taken_for_a_new_database() {
     place.user("ann@example.com");
     let copy = Place::new();
     fs::copy(place.file("doorward.db.key"), copy.file("doorward.db.key")).unwrap();
-    // A database whose changes are all in its -wal: its own file has a head and nothing else.
+    // As it lies beside a -wal that holds all of it: a head, which says so, and no table.
     on_database(&copy.file("doorward.db"), async |db| {
-        db.execute_unprepared("PRAGMA user_version = 1").await.unwrap();
+        db.execute_unprepared("PRAGMA journal_mode = WAL; PRAGMA user_version = 1").await.unwrap();
     });
-    fs::remove_file(copy.file("doorward.db-wal")).ok();
-    copy.run(&["user", "list"]).refused(&["doorward.db is empty, but its key file is there", "doorward.db-wal", "doorward backup"]);
-    copy.serve_in_vain().refused(&["doorward.db is empty"]);
+    assert!(!copy.file("doorward.db-wal").exists());
+    let refused = ["doorward.db is empty, but its key file is there", "doorward.db-wal", "doorward backup"];
+    copy.run(&["user", "list"]).refused(&refused);
+    // Not only at the first try.
+    drop(fs::remove_file(copy.file("doorward.db-wal")));
+    copy.serve_in_vain().refused(&refused);
+    // A first start that was killed there leaves the same, and its mark.
+    drop(fs::remove_file(copy.file("doorward.db-wal")));
+    fs::write(copy.file("doorward.db.begun"), "").unwrap();
+    copy.user("ben@example.com");
+    assert!(!copy.file("doorward.db.begun").exists());
+}
+
+#[test]
+fn what_a_killed_first_start_left_half_done_is_taken_back() {
+    let place = Place::new();
+    // A transaction that has reached the file, and the journal that takes it back.
+    on_database(&place.file("other.db"), async |db| {
+        let half = "PRAGMA journal_mode = DELETE; PRAGMA user_version = 1; PRAGMA cache_size = 1; BEGIN IMMEDIATE; CREATE TABLE t (x); \
+                    INSERT INTO t SELECT randomblob(4000) FROM (SELECT 1 FROM pragma_function_list LIMIT 60)";
+        db.execute_unprepared(half).await.unwrap();
+        for suffix in ["", "-journal"] {
+            fs::copy(place.file(&format!("other.db{suffix}")), place.file(&format!("doorward.db{suffix}"))).unwrap();
+        }
+    });
+    assert!(fs::metadata(place.file("doorward.db-journal")).unwrap().len() > 0);
+    fs::write(place.file("doorward.db.key"), place.run(&["secret", "generate"]).done().out).unwrap();
+    fs::set_permissions(place.file("doorward.db.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(place.file("doorward.db.begun"), "").unwrap();
+    place.user("ann@example.com");
+    assert_eq!(place.users().len(), 1);
+}
+
+#[test]
+fn a_file_that_is_no_lock_is_not_taken_for_one() {
+    let place = free_ports();
+    fs::write(place.file("notes"), "my notes\n").unwrap();
+    fs::hard_link(place.file("notes"), place.file("doorward.db.serving")).unwrap();
+    place.serve_in_vain().refused(&["doorward.db.serving is no lock file", "move it elsewhere"]);
+    fs::remove_file(place.file("notes")).unwrap();
+    place.serve_in_vain().refused(&["doorward.db.serving is no lock file"]);
+    assert_eq!(fs::read_to_string(place.file("doorward.db.serving")).unwrap(), "my notes\n");
+}
+
+#[test]
+fn a_backup_is_never_one_of_the_databases_own_files() {
+    let place = Place::new();
+    place.user("ann@example.com");
+    for suffix in ["-wal", "-shm", "-journal", ".serving", ".begun"] {
+        let name = format!("doorward.db{suffix}");
+        drop(fs::remove_file(place.file(&name)));
+        place.run(&["backup", &name]).refused(&["belongs to the database itself"]);
+    }
+    place.run(&["backup", "folder/"]).refused(&["the name of a folder"]);
 }

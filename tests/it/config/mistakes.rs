@@ -132,7 +132,9 @@ fn the_first_superusers_password_is_judged_before_it_is_needed() {
         assert!(problems[0].message.contains(word), "{problems:?}");
     };
 
-    load(&[]).expect("whoever made the superuser may delete the file");
+    refused("cannot be read");
+    from_env(&[("BOOTSTRAP__USERNAME", "admin"), ("BOOTSTRAP__PASSWORD_FILE", path.to_str().unwrap())])
+        .expect("whoever made the superuser may delete the file");
     fs::create_dir(&path).unwrap();
     refused("a folder");
     fs::remove_dir(&path).unwrap();

@@ -55,6 +55,10 @@ fn no_secret_is_told() {
         ("postgres:///x?host=db&password=canary&sslkey=canary", "postgres:///x?host=db&password=***&sslkey=***"),
         ("postgres://:canary@db/x", "postgres://:***@db/x"),
         ("postgres:///x?host=postgres://u:canary@h", "postgres:///x?host=***"),
+        ("postgres://u%3Acanary@h/d", "postgres://***@h/d"),
+        ("postgres://h:5432/u:canary", "postgres://h:5432/***"),
+        ("postgres:///x?options[canary]=1", "postgres:///x?***=***"),
+        ("sqlite://u:canary@h/d", "sqlite:***"),
         ("postgres:///x?application_name=a;password=canary", "postgres:///x?application_name=***"),
     ] {
         let settings = explain(&[("DATABASE__URL", url), ("SECRETS__ROOT", ROOT)]).expect(url);
