@@ -12,7 +12,7 @@ use super::{
 use crate::config::{Config, InForce, Setting, Shown, setting::DEFAULT};
 
 const CHECK: &str = "\
-Exits with 0 when a server would take the configuration, and with 1 and every problem when not.
+Exits with 0 when a first start would take the configuration, and with 1 and every problem when not.
 
 Examples:
   doorward config check

@@ -2,7 +2,7 @@
 //! meet a broken table and that meet no database at all. No mark may come out again in a log line, a metric, an error or by reflection, and
 //! one event stays one line, whatever the mark holds.
 
-use std::{collections::BTreeSet, process::Command};
+use std::collections::BTreeSet;
 
 use doorward::{
     config::{Log, LogFormat},
@@ -181,18 +181,14 @@ fn no_mark_comes_out_on_postgres_in_json() {
 }
 
 #[test]
-#[ignore = "panics under the process's own panic hook: the next test starts it in a process of its own"]
-fn a_panic_with_a_mark() {
-    telemetry::init(&Log { format: LogFormat::Json, level: "trace".to_owned() }, false).unwrap();
-    std::panic::catch_unwind(|| panic!("{MARK}\n{MARK}")).unwrap_err();
-}
-
-#[test]
 fn a_panic_is_one_line_without_what_it_says() {
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let child = child.args(["canaries::a_panic_with_a_mark", "--exact", "--ignored", "--nocapture", "--test-threads=1"]).output().unwrap();
-    assert!(child.status.success(), "{child:?}");
-    let log = String::from_utf8(child.stderr).unwrap();
+    let Some(output) = output_alone("canaries::a_panic_is_one_line_without_what_it_says") else {
+        // Under the process's own panic hook.
+        telemetry::init(&Log { format: LogFormat::Json, level: "trace".to_owned() }, false).unwrap();
+        std::panic::catch_unwind(|| panic!("{MARK}\n{MARK}")).unwrap_err();
+        return;
+    };
+    let log = String::from_utf8(output.stderr).unwrap();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert_eq!(lines[0]["fields"]["message"], "panic");

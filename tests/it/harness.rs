@@ -375,15 +375,20 @@ pub fn bearer<T>(message: T, token: &str) -> Request<T> {
 ///
 /// For what looks at log lines: which ones are made is settled for a process, and other tests of it settle it too.
 pub fn is_alone(test: &str) -> bool {
+    output_alone(test).is_none()
+}
+
+/// The same; answers what that process printed, and nothing in it.
+pub fn output_alone(test: &str) -> Option<std::process::Output> {
     const ALONE: &str = "DOORWARD_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
-        return true;
+        return None;
     }
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     let output = child.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ALONE, "yes").output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{test} failed in a process of its own:\n{out}\n{err}");
-    false
+    Some(output)
 }
 
 /// The reason of a refusal, from the trailer; it must be in the details too.
