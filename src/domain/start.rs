@@ -241,8 +241,9 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
         None => key_file(path, exists, entropy)?,
     };
     if !exists {
-        mark_begun(path)
-            .and_then(|()| make_database_file(path))
+        // The mark stays until the database is bound to its key: whoever finds it empty knows why.
+        make_file(&with_suffix(path, BEGUN))
+            .and_then(|()| make_file(path))
             .map_err(|e| StartError::Database(format!("the database {shown} cannot be made: {}", unmade(path, &e))))?;
     }
     let store = store::connect(&config.database, false).await.map_err(|e| not_a_database(&shown.to_string(), e))?;
@@ -271,13 +272,8 @@ async fn check_whole(config: &Config, path: &Path) -> Result<(), StartError> {
     )))
 }
 
-/// Marks a database that is being made, until it is bound to its key: whoever finds it empty knows why.
-fn mark_begun(path: &Path) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(with_suffix(path, BEGUN)).map(drop)
-}
-
-/// For nobody else to read: it has hashes of passwords and addresses of people. SQLite gives the files beside it the same rights.
-fn make_database_file(path: &Path) -> std::io::Result<()> {
+/// For nobody else to read: the database has hashes of passwords and addresses of people. SQLite gives the files beside it the same rights.
+fn make_file(path: &Path) -> std::io::Result<()> {
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         outcome => outcome.map(drop),
