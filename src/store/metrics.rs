@@ -85,12 +85,16 @@ impl Store {
         let units = counted.units.clone();
         registry.register_with_unit("doorward_store_unit", "Units of work on the database, by name and outcome", Unit::Seconds, units);
         registry.register("doorward_store_retries", "Units of work that lost a race and were tried again", counted.retries.clone());
-        registry.register("doorward_store_statements", "Statements sent to the database", counted.statements.clone());
+        registry.register(
+            "doorward_store_statements",
+            "Statements sent to the database, but for the probe of readiness",
+            counted.statements.clone(),
+        );
         registry.register("doorward_store_renewals", "Times that the connections were given up for new ones", counted.renewals.clone());
         registry.register_collector(Box::new(PoolSizes(self.clone())));
     }
 
-    /// How many statements were sent to the database; beginning and ending a transaction are none.
+    /// How many statements were sent to the database; beginning and ending a transaction, and [`Store::ping`], are none.
     #[must_use]
     pub fn statements(&self) -> u64 {
         self.counted.statements.get()
