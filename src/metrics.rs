@@ -1,7 +1,7 @@
 //! What is counted, for Prometheus: `GET /metrics` on `server.ops_addr`.
 //!
-//! Every part of the house owns its handles and counts for itself; gives them their names; this module knows none of them. There is no global recorder: two replicas in
-//! one process count apart.
+//! Every part of the house owns its handles, counts for itself and gives them their names in a registry; this module knows none of those
+//! parts. There is no global recorder: two replicas in one process count apart.
 //!
 //! | file | what |
 //! |---|---|

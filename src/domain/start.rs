@@ -12,6 +12,9 @@
 //! **The key file** of SQLite, `<database file>.key`, is written whole beside its place and linked there: of two first starts one makes
 //! it and the other reads it, and a crash leaves no half of one. A database that has rows but no key is refused: a new key would lock
 //! everybody out for good and look like success.
+//!
+//! **An empty database beside a key** is either a first start that was killed, which goes on, or a copy without its `-wal` file, which is
+//! refused. The mark `<database file>.begun` tells them apart: it is there from before the database is made until it is bound to its key.
 
 use std::{
     fs,
@@ -30,7 +33,7 @@ use zeroize::Zeroizing;
 use super::{keys, passwords};
 use crate::{
     app::App,
-    config::{Config, secrets::NEEDED_ON_POSTGRES},
+    config::{Config, database::url, secrets::NEEDED_ON_POSTGRES},
     error::Error,
     metrics::Metrics,
     store::{
@@ -226,7 +229,7 @@ async fn open_sqlite(config: &Config, path: &Path, entropy: &Entropy) -> Result<
         if may_be_rest {
             check_whole(config, path).await?;
         }
-    } else if config.database.url.expose_secret().contains("mode=rw&") || config.database.url.expose_secret().ends_with("mode=rw") {
+    } else if !url::may_be_made(config.database.url.expose_secret()) {
         return Err(StartError::Database(format!("there is no database {shown}, and mode=rw in database.url says not to make one")));
     } else if !config.database.migrate_on_start() {
         let hint = "database.migrate_on_start is off: run `doorward migrate up` first";

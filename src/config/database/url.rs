@@ -47,6 +47,12 @@ pub fn is_sqlite(url: &str) -> bool {
     url.starts_with(SQLITE)
 }
 
+/// Whether an SQLite file may be made where there is none: not where the URL says that it is there.
+#[must_use]
+pub fn may_be_made(url: &str) -> bool {
+    pairs(url.split_once('?').map_or("", |(_, query)| query)).all(|pair| pair != ("mode", "rw"))
+}
+
 /// Whether this names a database: the error is the rest of a sentence that starts with the key.
 ///
 /// # Errors
