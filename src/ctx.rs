@@ -8,6 +8,7 @@ use crate::{
     domain::{
         access::{Accepts, Subject, TenantScope},
         audit::Origin,
+        callers::Client,
     },
     error::{Error, Result},
     methods::{Method, Policy},
@@ -162,6 +163,12 @@ impl Ctx {
         let scope = subject.tenant(Some(&key))?.ok_or(Error::NotAMember)?;
         scope.require(&[permission], &[])?;
         Ok(scope)
+    }
+
+    /// The client that calls.
+    #[must_use]
+    pub fn client(&self, app: &App) -> Client {
+        Client::unknown(app)
     }
 
     /// When and where the call comes from.

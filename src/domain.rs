@@ -12,6 +12,7 @@
 //! | `password_change.rs` | a new password |
 //! | `tokens.rs`, `tokens/` | access tokens: minting, two layers of verification |
 //! | `access.rs` | who may act, in which tenant, with what |
+//! | `callers.rs` | which workload calls |
 //! | `validate.rs` | the question that backends ask |
 //! | `tenants.rs users.rs roles.rs memberships.rs` | administration |
 //! | `demo.rs` | tenants and people for trying things out |
@@ -23,6 +24,7 @@ use crate::error::Result;
 pub mod access;
 pub mod audit;
 pub mod backup;
+pub mod callers;
 pub mod demo;
 pub mod keys;
 pub mod login;

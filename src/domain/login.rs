@@ -19,6 +19,7 @@ use std::time::Instant;
 use super::{
     access::{self, Powers, TenantScope, TenantView, Visible},
     audit::{self, Actor, Event, Origin},
+    callers::Client,
     passwords::{self, hasher::Verdict},
     sessions::{self, Opening},
     tokens::{self, TokenSet, Wanted},
@@ -53,6 +54,8 @@ pub struct Attempt {
     pub tenant_id: String,
     /// Cap and audiences.
     pub wanted: Wanted,
+    /// The client that asks.
+    pub client: Client,
     /// The device.
     pub device: Device,
     /// Where the call comes from.
@@ -96,7 +99,7 @@ pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
     let tenant = tenant_key(&attempt.tenant_id)?;
     let opening = Opening {
         user_id,
-        client_id: app.config.tokens.default_client_id.clone(),
+        client_id: attempt.client.id.clone(),
         scope: wanted.scope.clone(),
         device: attempt.device.clone(),
         must_change,

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::{
     access::{self, Powers, TenantScope},
     audit::{self, Actor, Event, Origin},
+    callers::Client,
     tokens::{self, TokenSet, Wanted},
 };
 use crate::{
@@ -50,6 +51,8 @@ pub struct Request {
     pub tenant_id: String,
     /// A cap within the session's, and audiences.
     pub wanted: Wanted,
+    /// The client that presents it.
+    pub client: Client,
     /// Where the call comes from.
     pub origin: Origin,
 }
@@ -90,7 +93,7 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
     let step = Step {
         rotation: Rotation {
             id: presented.session,
-            client_id: app.config.tokens.default_client_id.clone(),
+            client_id: request.client.id.clone(),
             generation: presented.generation,
             digest: presented.digest(),
             successor: successor.digest(),

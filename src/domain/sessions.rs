@@ -20,6 +20,7 @@ use crate::{
     domain::{
         access::{self, Accepts},
         audit::{self, Actor, Event, Origin},
+        callers::Client,
         tokens::{self, PASSWORD_CHANGE_LIFETIME, Presented, claims::ExpiryRule},
     },
     error::{Error, Result},
@@ -102,14 +103,14 @@ pub enum Ending {
 /// # Errors
 /// [`Error::TokenInvalid`] for a token of the other kind, which would go on living unnoticed; [`Error::AudienceMismatch`] for a
 /// narrowed token: who holds one must not end the session that it was made from.
-pub async fn end(app: &App, ending: Ending, accepts: Accepts, origin: Origin) -> Result<()> {
+pub async fn end(app: &App, ending: Ending, accepts: Accepts, client: &Client, origin: Origin) -> Result<()> {
     let now = origin.time;
     let Some(named) = named(app, ending, accepts, now)? else { return Ok(()) };
     let id = named.session();
     let found = app.store.read("session_to_end", id, |db, id| async move { facts::find(&db, id, &About::Own).await }).await?;
     let is_its_own = |facts: &Facts| match &named {
         Named::Access(token, _) => access::fits(token, &facts.session),
-        Named::Refresh(_) => facts.session.client_id == app.config.tokens.default_client_id,
+        Named::Refresh(_) => facts.session.client_id == client.id,
     };
     let live = found.filter(|facts| is_its_own(facts) && !access::is_over(facts, now));
     let Some(Facts { session, .. }) = live else { return Ok(()) };

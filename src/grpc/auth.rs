@@ -80,12 +80,14 @@ impl AuthService for Auth {
 
 async fn log_in(app: &App, ctx: &Ctx, request: v1::LoginRequest) -> Result<v1::LoginResponse> {
     let device = convert::device(request.client_info)?;
+    let client = ctx.client(app);
     let attempt = Attempt {
         identifier: request.identifier,
         password: Password::new(request.password),
         tenant_id: request.tenant_id,
         wanted: Wanted::default(),
-        origin: ctx.origin(&device, &app.config.tokens.default_client_id),
+        origin: ctx.origin(&device, &client.id),
+        client,
         device,
         deadline: ctx.deadline(),
     };
@@ -125,12 +127,14 @@ async fn issue_token(app: &App, ctx: &Ctx, request: v1::IssueTokenRequest) -> Re
 
 async fn password_grant(app: &App, ctx: &Ctx, username: String, password: Password, request: v1::IssueTokenRequest) -> Result<TokenSet> {
     let device = convert::device(request.client_info)?;
+    let client = ctx.client(app);
     let attempt = Attempt {
         identifier: username,
         password,
         tenant_id: request.tenant_id,
         wanted: Wanted::parse(app, &request.scope, request.audience)?,
-        origin: ctx.origin(&device, &app.config.tokens.default_client_id),
+        origin: ctx.origin(&device, &client.id),
+        client,
         device,
         deadline: ctx.deadline(),
     };
@@ -139,11 +143,13 @@ async fn password_grant(app: &App, ctx: &Ctx, username: String, password: Passwo
 
 async fn refresh_grant(app: &App, ctx: &Ctx, token: String, request: v1::IssueTokenRequest) -> Result<TokenSet> {
     let device = convert::device(request.client_info)?;
+    let client = ctx.client(app);
     let request = refresh::Request {
         token,
         tenant_id: request.tenant_id,
         wanted: Wanted::parse(app, &request.scope, request.audience)?,
-        origin: ctx.origin(&device, &app.config.tokens.default_client_id),
+        origin: ctx.origin(&device, &client.id),
+        client,
     };
     refresh::refresh(app, request).await
 }
@@ -210,8 +216,9 @@ async fn log_out(app: &App, ctx: &Ctx, request: v1::LogoutRequest) -> Result<v1:
         Some(Credential::AccessToken(token)) => sessions::Ending::AccessToken(ctx.token(&token)?.to_owned()),
         Some(Credential::RefreshToken(_)) | None => sessions::Ending::AccessToken(ctx.token("")?.to_owned()),
     };
-    let origin = ctx.origin(&crate::store::sessions::Device::default(), &app.config.tokens.default_client_id);
-    sessions::end(app, ending, ctx.accepts(), origin).await?;
+    let client = ctx.client(app);
+    let origin = ctx.origin(&crate::store::sessions::Device::default(), &client.id);
+    sessions::end(app, ending, ctx.accepts(), &client, origin).await?;
     Ok(v1::LogoutResponse {})
 }
 
