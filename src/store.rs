@@ -19,6 +19,7 @@
 //! | `refusal.rs` | why a PostgreSQL cannot be opened |
 //! | `metrics.rs` | what is counted |
 //! | `facts.rs` | everything that a decision about a session needs, in one statement |
+//! | `account_facts.rs` | the same about a service account |
 //! | one file per table | records, finders and writers |
 //!
 //! **A new table**: a migration, an entity, and a file here with its record and functions over [`Db`].
@@ -41,6 +42,7 @@ use crate::{
     error::{Error, Result},
 };
 
+pub mod account_facts;
 pub mod audit_events;
 pub mod backup;
 mod connect;
@@ -54,6 +56,8 @@ mod metrics;
 mod refusal;
 pub mod roles;
 pub mod schema;
+pub mod service_account_secrets;
+pub mod service_accounts;
 pub mod sessions;
 pub mod signing_keys;
 pub mod tenants;

@@ -43,6 +43,14 @@ pub(super) fn taken(error: &DbErr, columns: &[(&str, Taken)]) -> Error {
     from_db(error)
 }
 
+/// A reference to a row (a noun) that is not there, or is another tenant's, else the error as [`from_db`] reads it.
+pub(super) fn missing(error: &DbErr, noun: &'static str) -> Error {
+    match error.sql_err() {
+        Some(SqlErr::ForeignKeyConstraintViolation(_)) => Error::NotFound(noun),
+        _ => from_db(error),
+    }
+}
+
 /// See [`from_db`].
 pub(super) fn from_sqlx(error: &sqlx::Error) -> Error {
     let sqlx::Error::Database(cause) = error else {

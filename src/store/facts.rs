@@ -139,7 +139,8 @@ fn read(row: &QueryResult) -> Result<Facts> {
     })
 }
 
-fn role(row: &QueryResult) -> Result<Option<Role>> {
+/// The role of a row, if it has one.
+pub(super) fn role(row: &QueryResult) -> Result<Option<Role>> {
     errors::joined::<role::Model>(row, "r_", "id", "roles")?.map(Role::try_from).transpose()
 }
 
@@ -189,16 +190,16 @@ fn join(select: &mut SelectStatement, about: &About) {
 }
 
 /// Every column of a table under its alias, named `<alias>_<column>`.
-fn columns<C: ColumnTrait + Iterable>(select: &mut SelectStatement, alias: &'static str) {
+pub(super) fn columns<C: ColumnTrait + Iterable>(select: &mut SelectStatement, alias: &'static str) {
     for column in C::iter() {
         let name = Alias::new(format!("{alias}_{}", column.as_str()));
         select.expr_as(Expr::col((alias.into_iden(), column)), name);
     }
 }
 
-mod joins {
+pub(super) mod joins {
     use sea_orm::JoinType;
 
-    pub(super) const INNER: JoinType = JoinType::InnerJoin;
-    pub(super) const LEFT: JoinType = JoinType::LeftJoin;
+    pub const INNER: JoinType = JoinType::InnerJoin;
+    pub const LEFT: JoinType = JoinType::LeftJoin;
 }

@@ -283,11 +283,8 @@ async fn link_roles(tx: &Tx, tenant: TenantId, membership: MembershipId, roles: 
         role_id: Set(role.as_uuid()),
     };
     let insert = membership_role::Entity::insert_many(roles.iter().map(link));
-    insert.exec_without_returning(&tx.executor()).await.map(drop).map_err(|e| match e.sql_err() {
-        // The composite keys: a role of another tenant, or one that is gone.
-        Some(sea_orm::SqlErr::ForeignKeyConstraintViolation(_)) => Error::NotFound("role"),
-        _ => errors::from_db(&e),
-    })
+    // The composite keys: a role of another tenant, or one that is gone.
+    insert.exec_without_returning(&tx.executor()).await.map(drop).map_err(|e| errors::missing(&e, "role"))
 }
 
 /// Suspends an active membership: the member may not act in the tenant. Answers whether there was one.

@@ -108,6 +108,10 @@ ids! {
     MembershipId,
     /// A session: one authentication and what was refreshed from it.
     SessionId,
+    /// A workload with an identity of its own.
+    ServiceAccountId,
+    /// A secret of a service account.
+    ServiceAccountSecretId,
     /// A row of `signing_keys`; not the `kid`, which is the key's thumbprint.
     SigningKeyId,
     /// An audit event.

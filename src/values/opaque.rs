@@ -22,21 +22,23 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::entropy::Entropy;
-use super::ids::SessionId;
+use super::ids::{ServiceAccountSecretId, SessionId};
 use super::secret::{KEY_ID_BYTES, Purpose, Root, RootSecrets, equal, sha256};
 
 /// The bytes of the tag at the end of an opaque or page token.
 pub(super) const TAG_BYTES: usize = 16;
 
 const REFRESH_BYTES: usize = KEY_ID_BYTES + 16 + 4 + 32 + TAG_BYTES;
-/// 72 bytes are a multiple of three: no character of the text carries unused bits.
-const REFRESH_CHARS: usize = REFRESH_BYTES / 3 * 4;
+/// Not a multiple of three: the decoder refuses a last character whose unused bits are not zero, so this too has one spelling only.
+const CLIENT_SECRET_BYTES: usize = KEY_ID_BYTES + 16 + 32 + TAG_BYTES;
 
 /// What an opaque token is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {
     /// Makes new access tokens for a session, `dw_rt_`.
     Refresh,
+    /// A service account's secret, which buys it access tokens, `dw_cs_`.
+    ClientSecret,
     /// The standing credential of a service account, `dw_ak_`.
     ApiKey,
     /// Sets a new password, once, `dw_pr_`.
@@ -51,13 +53,22 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Refresh, Self::ApiKey, Self::PasswordReset, Self::EmailVerification, Self::Invitation, Self::Device];
+    pub const ALL: [Self; 7] = [
+        Self::Refresh,
+        Self::ClientSecret,
+        Self::ApiKey,
+        Self::PasswordReset,
+        Self::EmailVerification,
+        Self::Invitation,
+        Self::Device,
+    ];
 
     /// The six characters that a token of this kind begins with.
     #[must_use]
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Refresh => "dw_rt_",
+            Self::ClientSecret => "dw_cs_",
             Self::ApiKey => "dw_ak_",
             Self::PasswordReset => "dw_pr_",
             Self::EmailVerification => "dw_ev_",
@@ -116,19 +127,8 @@ impl RefreshToken {
     /// The text that goes to the client, 102 characters; `None` when the root that the token names is not in the list.
     #[must_use]
     pub fn encode(&self, roots: &RootSecrets) -> Option<SecretString> {
-        let root = roots.by_key_id(self.key_id)?;
-        let mut bytes = Zeroizing::new(Vec::with_capacity(REFRESH_BYTES));
-        bytes.extend_from_slice(&self.key_id);
-        bytes.extend_from_slice(&self.session.as_bytes());
-        bytes.extend_from_slice(&self.generation.to_be_bytes());
-        bytes.extend_from_slice(self.secret.as_slice());
-        let tag = tag(root, Kind::Refresh, &bytes);
-        bytes.extend_from_slice(&tag);
-        // Room for all of it, so that no half of the token stays behind in freed memory.
-        let mut text = String::with_capacity(Kind::Refresh.prefix().len() + REFRESH_CHARS);
-        text.push_str(Kind::Refresh.prefix());
-        URL_SAFE_NO_PAD.encode_string(bytes.as_slice(), &mut text);
-        Some(SecretString::from(text))
+        let (session, generation) = (self.session.as_bytes(), self.generation.to_be_bytes());
+        seal::<REFRESH_BYTES>(Kind::Refresh, roots, &[&self.key_id, &session, &generation, self.secret.as_slice()])
     }
 
     /// Reads what [`RefreshToken::encode`] wrote, under any root of the list.
@@ -163,6 +163,71 @@ impl RefreshToken {
     }
 }
 
+/// A service account's secret: the right to access tokens of the account, until it is removed.
+#[derive(Clone)]
+pub struct ClientSecret {
+    /// The root under which it was made.
+    pub key_id: [u8; KEY_ID_BYTES],
+    /// Its row.
+    pub id: ServiceAccountSecretId,
+    /// What proves it.
+    pub secret: Zeroizing<[u8; 32]>,
+}
+
+impl fmt::Debug for ClientSecret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ClientSecret").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl ClientSecret {
+    /// A new secret, under the first root.
+    #[must_use]
+    pub fn generate(roots: &RootSecrets, id: ServiceAccountSecretId, entropy: &Entropy) -> Self {
+        Self { key_id: roots.first().key_id(), id, secret: Zeroizing::new(entropy.bytes()) }
+    }
+
+    /// The text that goes to the workload, 97 characters; `None` when the root that the secret names is not in the list.
+    #[must_use]
+    pub fn encode(&self, roots: &RootSecrets) -> Option<SecretString> {
+        seal::<CLIENT_SECRET_BYTES>(Kind::ClientSecret, roots, &[&self.key_id, &self.id.as_bytes(), self.secret.as_slice()])
+    }
+
+    /// Reads what [`ClientSecret::encode`] wrote, under any root of the list.
+    ///
+    /// # Errors
+    /// Everything else: every other string, however near.
+    pub fn parse(text: &str, roots: &RootSecrets) -> Result<Self, OpaqueError> {
+        let bytes = open::<CLIENT_SECRET_BYTES>(text, Kind::ClientSecret, roots)?;
+        let mut fields = Fields(bytes.as_slice());
+        Ok(Self {
+            key_id: fields.take()?,
+            id: ServiceAccountSecretId::from_uuid(Uuid::from_bytes(fields.take()?)),
+            secret: Zeroizing::new(fields.take()?),
+        })
+    }
+
+    /// What the database keeps of it: the SHA-256 of the secret.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        sha256(self.secret.as_slice())
+    }
+}
+
+/// The text of a token of `N` bytes: its fields, the first of them the key id, and the tag; none where that key's root is not in the list.
+fn seal<const N: usize>(kind: Kind, roots: &RootSecrets, fields: &[&[u8]]) -> Option<SecretString> {
+    let root = roots.by_key_id(*fields.first()?.first_chunk()?)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(N));
+    fields.iter().for_each(|field| bytes.extend_from_slice(field));
+    let tag = tag(root, kind, &bytes);
+    bytes.extend_from_slice(&tag);
+    // Room for all of it, so that no half of the token stays behind in freed memory.
+    let mut text = String::with_capacity(kind.prefix().len() + chars(N));
+    text.push_str(kind.prefix());
+    URL_SAFE_NO_PAD.encode_string(bytes.as_slice(), &mut text);
+    Some(SecretString::from(text))
+}
+
 /// Checks prefix, length, encoding and tag of a token of `N` bytes, and hands out its bytes.
 fn open<const N: usize>(text: &str, kind: Kind, roots: &RootSecrets) -> Result<Zeroizing<[u8; N]>, OpaqueError> {
     let text = text.strip_prefix(kind.prefix()).ok_or(OpaqueError::Malformed)?;
@@ -176,12 +241,17 @@ fn open<const N: usize>(text: &str, kind: Kind, roots: &RootSecrets) -> Result<Z
 /// Strict base64url of exactly `N` bytes. The length is checked first: nobody makes us decode a megabyte, and without padding
 /// no other number of bytes has that many characters.
 pub(super) fn decode<const N: usize>(text: &str) -> Option<Zeroizing<[u8; N]>> {
-    if text.len() != (N * 4).div_ceil(3) {
+    if text.len() != chars(N) {
         return None;
     }
     let mut bytes = Zeroizing::new([0_u8; N]);
     URL_SAFE_NO_PAD.decode_slice(text, bytes.as_mut_slice()).ok()?;
     Some(bytes)
+}
+
+/// How many characters unpadded base64url has for so many bytes.
+const fn chars(bytes: usize) -> usize {
+    (bytes * 4).div_ceil(3)
 }
 
 fn tag(root: &Root, kind: Kind, body: &[u8]) -> [u8; TAG_BYTES] {
