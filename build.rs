@@ -47,8 +47,13 @@ fn render_methods(methods: &[contract::Method]) -> String {
             text,
             "    Method {{ path: \"/{service}/{name}\", service: {service:?}, name: {name:?}, input: {input:?}, output: {output:?}, \
              policy: Policy {{ access: Access::{access}, permission: {permission:?}, recent_auth: {}, accepts_narrowed: {}, \
-             accepts_must_change: {} }} }},",
-            method.recent_auth, method.accepts_narrowed, method.accepts_must_change,
+             accepts_must_change: {}, accepts_service_accounts: {}, accepts_instance: {}, proves_caller: {} }} }},",
+            method.recent_auth,
+            method.accepts_narrowed,
+            method.accepts_must_change,
+            method.accepts_service_accounts,
+            method.accepts_instance,
+            method.proves_caller,
         );
     }
     text.push_str("];\n");
@@ -97,6 +102,12 @@ pub mod contract {
         pub accepts_narrowed: bool,
         /// `Policy.accepts_must_change`.
         pub accepts_must_change: bool,
+        /// `Policy.accepts_service_accounts`.
+        pub accepts_service_accounts: bool,
+        /// `Policy.accepts_instance`.
+        pub accepts_instance: bool,
+        /// `Policy.proves_caller`.
+        pub proves_caller: bool,
     }
 
     /// A message that holds a `debug_redact` field itself, and those of its oneofs that do.
@@ -150,7 +161,8 @@ pub mod contract {
             };
             let input = method.input();
             let found = class_problems(&input, access, &permission, flag("recent_auth"));
-            problems.extend(found.map(|problem| format!("{} {problem}", method.full_name())));
+            let misplaced = misplaced_flags(access, &flag);
+            problems.extend(found.chain(misplaced).map(|problem| format!("{} {problem}", method.full_name())));
             methods.push(Method {
                 service: method.parent_service().full_name().to_owned(),
                 name: method.name().to_owned(),
@@ -161,6 +173,9 @@ pub mod contract {
                 recent_auth: flag("recent_auth"),
                 accepts_narrowed: flag("accepts_narrowed"),
                 accepts_must_change: flag("accepts_must_change"),
+                accepts_service_accounts: flag("accepts_service_accounts"),
+                accepts_instance: flag("accepts_instance"),
+                proves_caller: flag("proves_caller"),
             });
         }
         if problems.is_empty() { Ok(methods) } else { Err(problems.join("\n")) }
@@ -189,6 +204,18 @@ pub mod contract {
         let unseen = (recent_auth && matches!(access, "Public" | "Token"))
             .then(|| "demands recent_auth, but its class has no subject that could have logged in".to_owned());
         [tenant, missing, needless, unseen].into_iter().flatten()
+    }
+
+    /// Flags that say nothing, or more than meant, of a method of this class.
+    fn misplaced_flags(access: &str, flag: &impl Fn(&str) -> bool) -> impl Iterator<Item = String> {
+        let needless = [
+            ("accepts_service_accounts", ["Session", "Token"].as_slice()),
+            ("accepts_instance", &["Tenant"]),
+            ("proves_caller", &["Public"]),
+        ];
+        let is_misplaced = |(name, classes): &(&str, &[&str])| flag(name) && !classes.contains(&access);
+        let found: Vec<_> = needless.into_iter().filter(is_misplaced).collect();
+        found.into_iter().map(|(name, classes)| format!("has {name}, which is for {} methods", classes.join(" and ")))
     }
 
     /// The messages of the package that hold a secret.

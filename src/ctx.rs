@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use crate::{
     app::App,
+    config::CallersMode,
     domain::{
-        access::{Accepts, Subject, TenantScope},
-        audit::Origin,
+        access::{Accepts, InstanceScope, Principal, Subject, TenantScope, workload::Workload},
+        audit::{Actor, Origin},
         callers::Client,
     },
     error::{Error, Result},
-    methods::{Method, Policy},
+    methods::{Access, Method, Policy},
     store::{
         facts::{self, About},
         sessions::Device,
@@ -58,7 +59,25 @@ pub struct Ctx {
     now: Timestamp,
     deadline: Instant,
     bearer: Bearer,
-    subject: Option<Subject>,
+    identity: Identity,
+}
+
+/// Who stands behind a call, as far as the class of its method made the gate find out.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// Whom the token in `authorization` speaks for.
+    pub principal: Option<Principal>,
+    /// The workload that calls.
+    pub caller: Option<Workload>,
+}
+
+/// Where a method that can be about a tenant or the instance is to act.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// In a tenant.
+    Tenant(Box<TenantScope>),
+    /// In the instance as a whole.
+    Instance(InstanceScope),
 }
 
 /// What stands in `authorization`.
@@ -89,7 +108,7 @@ impl Bearer {
 
 impl Ctx {
     /// The context of a call that the gate let through. `now` is the time at which it came; `bearer` the token of `authorization`;
-    /// `subject` whom it speaks for, where the method's class made the gate find out.
+    /// `identity` what the method's class made the gate find out.
     #[must_use]
     pub const fn new(
         method: &'static Method,
@@ -97,9 +116,9 @@ impl Ctx {
         now: Timestamp,
         deadline: Instant,
         bearer: Bearer,
-        subject: Option<Subject>,
+        identity: Identity,
     ) -> Self {
-        Self { method, request_id, now, deadline, bearer, subject }
+        Self { method, request_id, now, deadline, bearer, identity }
     }
 
     /// The method and its policy.
@@ -130,8 +149,41 @@ impl Ctx {
     ///
     /// # Errors
     /// [`Error::Internal`] in a method whose class has no subject: a defect that must not become a yes.
+    pub fn principal(&self) -> Result<&Principal> {
+        self.identity.principal.as_ref().ok_or_else(|| Error::internal("a method without a subject asked for one"))
+    }
+
+    /// The person whom the call is about.
+    ///
+    /// # Errors
+    /// As [`Ctx::principal`], and in a method that takes service accounts.
     pub fn subject(&self) -> Result<&Subject> {
-        self.subject.as_ref().ok_or_else(|| Error::internal("a method without a subject asked for one"))
+        match self.principal()? {
+            Principal::User(subject) => Ok(subject),
+            Principal::ServiceAccount(..) => Err(Error::internal("a method that takes service accounts asked for a person")),
+        }
+    }
+
+    /// The workload that calls.
+    ///
+    /// # Errors
+    /// [`Error::CallerUnauthenticated`] where one must be known and is not. For methods whose message could have proved it.
+    pub fn demand_caller(&self, app: &App) -> Result<()> {
+        let is_demanded = app.config.callers.mode() == CallersMode::Required;
+        if is_demanded && self.identity.caller.is_none() { Err(Error::CallerUnauthenticated) } else { Ok(()) }
+    }
+
+    /// Who does it, for the audit trail.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] in a method that nobody has to be known for.
+    pub fn actor(&self) -> Result<Actor> {
+        match (&self.identity.principal, &self.identity.caller) {
+            (Some(Principal::User(subject)), _) => Ok(Actor::User(subject.facts.user.id)),
+            (Some(Principal::ServiceAccount(workload, _)), _) => Ok(Actor::ServiceAccount(workload.account().id)),
+            (None, Some(caller)) => Ok(Actor::ServiceAccount(caller.account().id)),
+            (None, None) => Err(Error::internal("nobody does it")),
+        }
     }
 
     /// The token that a TOKEN method is about: the one in the message or, where that is empty, in `authorization`.
@@ -154,21 +206,54 @@ impl Ctx {
     /// # Errors
     /// [`Error::InvalidField`]; those of `Subject::with_facts` and `access::enter`; [`Error::PermissionMissing`].
     pub async fn tenant(&self, app: &App, tenant_id: &str) -> Result<TenantScope> {
-        let subject = self.subject()?;
-        let permission = Permission::parse(self.method.policy.permission).map_err(Error::internal)?;
+        let permission = self.permission()?;
         let key = tenant_key(tenant_id)?.ok_or_else(|| Error::field("tenant_id", "is needed"))?;
-        let (session, about) = (subject.facts.session.id, About::Tenant(key.clone()));
-        let found = app.store.read("tenant_facts", about, move |db, about| async move { facts::find(&db, session, &about).await }).await?;
-        let subject = subject.with_facts(found.ok_or(Error::SessionRevoked)?, self.now)?;
-        let scope = subject.tenant(Some(&key))?.ok_or(Error::NotAMember)?;
+        let scope = match self.identity.principal.as_ref().ok_or(Error::TokenMissing)? {
+            Principal::User(subject) => {
+                let (session, about) = (subject.facts.session.id, About::Tenant(key.clone()));
+                let unit = move |db, about| async move { facts::find(&db, session, &about).await };
+                let found = app.store.read("tenant_facts", about, unit).await?;
+                subject.with_facts(found.ok_or(Error::SessionRevoked)?, self.now)?.tenant(Some(&key))?
+            }
+            // Its facts are about its own tenant already, and it has no other.
+            Principal::ServiceAccount(workload, _) => workload.tenant(Some(&key))?,
+        };
+        let scope = scope.ok_or(Error::NotAMember)?;
         scope.require(&[permission], &[])?;
         Ok(scope)
+    }
+
+    /// The right to act on the instance. The only way to what belongs to no tenant.
+    ///
+    /// # Errors
+    /// [`Error::TokenMissing`], [`Error::SuperuserRequired`], [`Error::ReauthenticationRequired`], [`Error::PermissionMissing`].
+    pub fn instance(&self) -> Result<InstanceScope> {
+        let scope = InstanceScope::of(self.identity.principal.as_ref(), self.identity.caller.as_ref(), &self.permission()?)?;
+        match &self.identity.principal {
+            Some(Principal::User(subject)) if self.method.policy.recent_auth => subject.require_recent_login(self.now).map(|()| scope),
+            _ => Ok(scope),
+        }
+    }
+
+    /// The tenant that a request names as by [`Ctx::tenant`] or, where it names none, the instance as by [`Ctx::instance`].
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub async fn place(&self, app: &App, tenant_id: &str) -> Result<Place> {
+        if tenant_id.is_empty() && self.method.policy.accepts_instance {
+            return self.instance().map(Place::Instance);
+        }
+        Ok(Place::Tenant(Box::new(self.tenant(app, tenant_id).await?)))
+    }
+
+    fn permission(&self) -> Result<Permission> {
+        Permission::parse(self.method.policy.permission).map_err(Error::internal)
     }
 
     /// The client that calls.
     #[must_use]
     pub fn client(&self, app: &App) -> Client {
-        Client::unknown(app)
+        Client::of(app, self.identity.caller.as_ref())
     }
 
     /// When and where the call comes from.
@@ -186,7 +271,13 @@ impl Ctx {
 /// What a method's policy accepts of a token.
 #[must_use]
 pub const fn accepts(policy: &Policy) -> Accepts {
-    Accepts { narrowed: policy.accepts_narrowed, must_change: policy.accepts_must_change }
+    // The other classes judge the rights of whoever it is.
+    let judges_rights = matches!(policy.access, Access::Tenant | Access::Service | Access::Operator);
+    Accepts {
+        narrowed: policy.accepts_narrowed,
+        must_change: policy.accepts_must_change,
+        service_accounts: policy.accepts_service_accounts || judges_rights,
+    }
 }
 
 /// The tenant that a request names, if it names one: a UUID or `ext:<external id>`. The one place that reads `tenant_id` fields.

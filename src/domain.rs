@@ -6,6 +6,7 @@
 //! | `keys.rs` | signing keys |
 //! | `passwords.rs`, `passwords/` | what a password is, hashing threads |
 //! | `login.rs` | a password → a session |
+//! | `client_credentials.rs` | a service account's secret → a token |
 //! | `refresh.rs` | a refresh token → the next one |
 //! | `sessions.rs` | what a session is, how it ends |
 //! | `revocation.rs` | sessions ended by operators, one by one or by an epoch |
@@ -25,6 +26,7 @@ pub mod access;
 pub mod audit;
 pub mod backup;
 pub mod callers;
+pub mod client_credentials;
 pub mod demo;
 pub mod keys;
 pub mod login;

@@ -82,6 +82,9 @@ pub enum Error {
     /// Only superusers may do this.
     #[error("this is for superusers only")]
     SuperuserRequired,
+    /// A grant would give more than whoever grants holds.
+    #[error("nobody can give a role or a permission that they do not hold themselves")]
+    GrantExceedsOwn,
     /// The calling workload may not do this.
     #[error("the calling workload may not do this")]
     CallerNotAllowed,
@@ -206,6 +209,7 @@ impl Error {
             Self::PermissionMissing(_) => ("PERMISSION_MISSING", Code::PermissionDenied),
             Self::RoleMissing => ("ROLE_MISSING", Code::PermissionDenied),
             Self::SuperuserRequired => ("SUPERUSER_REQUIRED", Code::PermissionDenied),
+            Self::GrantExceedsOwn => ("GRANT_EXCEEDS_OWN", Code::PermissionDenied),
             Self::CallerNotAllowed => ("CALLER_NOT_ALLOWED", Code::PermissionDenied),
             Self::NotFound(_) => ("NOT_FOUND", Code::NotFound),
             Self::Taken(Taken::Email) => ("EMAIL_TAKEN", Code::AlreadyExists),

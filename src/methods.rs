@@ -33,6 +33,12 @@ pub struct Policy {
     pub accepts_narrowed: bool,
     /// Tokens of a login that must change its password are good here.
     pub accepts_must_change: bool,
+    /// A SESSION or TOKEN method that is good for service accounts too.
+    pub accepts_service_accounts: bool,
+    /// A TENANT method that is about the instance where it names no tenant.
+    pub accepts_instance: bool,
+    /// A PUBLIC method whose message can prove the caller.
+    pub proves_caller: bool,
 }
 
 /// What an RPC's two sides send.

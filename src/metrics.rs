@@ -40,7 +40,9 @@ pub struct Metrics {
     /// Calls.
     pub rpc: Arc<rpc::Rpc>,
     /// Refreshes, by what came of them.
-    refreshes: Family<RefreshLabels, Counter>,
+    refreshes: Family<OutcomeLabels, Counter>,
+    /// Secrets of service accounts, by what came of them.
+    credentials: Family<OutcomeLabels, Counter>,
 }
 
 /// What came of a good-looking refresh token.
@@ -67,8 +69,26 @@ impl Refreshed {
     }
 }
 
+/// What came of a service account's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// It bought a token.
+    Issued,
+    /// It, its account or the account's tenant is not good.
+    Refused,
+}
+
+impl Credentials {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RefreshLabels {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
@@ -77,18 +97,29 @@ impl Metrics {
     #[must_use]
     pub fn new(mut registry: Registry) -> Self {
         let rpc = Arc::new(rpc::Rpc::register(&mut registry));
-        let refreshes = Family::<RefreshLabels, Counter>::default();
+        let refreshes = Family::<OutcomeLabels, Counter>::default();
         // From zero on: an alert on an increase does not see the first one of a series that was not there.
         for outcome in [Refreshed::Rotated, Refreshed::Healed, Refreshed::Reused, Refreshed::Refused] {
-            drop(refreshes.get_or_create_owned(&RefreshLabels { outcome: outcome.as_str() }));
+            drop(refreshes.get_or_create_owned(&OutcomeLabels { outcome: outcome.as_str() }));
         }
         registry.register("doorward_refreshes", "Refresh tokens of ours that were presented, by what came of them", refreshes.clone());
-        Self { registry, rpc, refreshes }
+        let credentials = Family::<OutcomeLabels, Counter>::default();
+        for outcome in [Credentials::Issued, Credentials::Refused] {
+            drop(credentials.get_or_create_owned(&OutcomeLabels { outcome: outcome.as_str() }));
+        }
+        let help = "Secrets of service accounts that were presented for a token, by what came of them";
+        registry.register("doorward_client_credentials", help, credentials.clone());
+        Self { registry, rpc, refreshes, credentials }
     }
 
     /// Counts a refresh.
     pub fn refreshed(&self, outcome: Refreshed) {
-        self.refreshes.get_or_create(&RefreshLabels { outcome: outcome.as_str() }).inc();
+        self.refreshes.get_or_create(&OutcomeLabels { outcome: outcome.as_str() }).inc();
+    }
+
+    /// Counts a secret of a service account.
+    pub fn client_credentials(&self, outcome: Credentials) {
+        self.credentials.get_or_create(&OutcomeLabels { outcome: outcome.as_str() }).inc();
     }
 
     /// Everything with its names.

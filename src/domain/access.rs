@@ -9,28 +9,43 @@
 //! Every arrow refuses unless all holds, and each type can be made by its arrow only. Order matters where a stranger could learn
 //! something: the membership is looked at before the tenant's state, so that only members learn that.
 //!
+//! A service account has no session and no membership: `access/workload.rs` says what its tokens are good for.
+//!
 //! **Rights = facts ∩ scope.** A *capped* token (one with a scope) has no roles and no superuser; a *narrowed* token (one without the
 //! issuer among its audiences) has no superuser and is good only where its audience is named.
 
+use std::time::Duration;
+
+use self::workload::Workload;
 use crate::{
     app::App,
-    domain::tokens::{self, Kind, claims::ExpiryRule},
+    domain::tokens::{
+        self, Kind,
+        claims::{ExpiryRule, SubjectKind},
+    },
     error::{Error, Result},
     store::{
         facts::{self, About, Facts},
-        memberships::{Membership, MembershipState, Standing},
+        memberships::{MembershipState, Standing},
         roles::Role,
         sessions::Session,
-        tenants::{Tenant, TenantKey, TenantState},
+        tenants::{TenantKey, TenantState},
         users::{User, UserState},
     },
     values::{
         ids::TenantId,
-        permission::{Permission, PermissionSet, Scope},
+        permission::{PermissionSet, Scope},
         time::Timestamp,
     },
 };
 
+mod scope;
+pub mod workload;
+
+pub use scope::{InstanceScope, Requirements, TenantScope, TenantView};
+
+/// A login that is older does not count as recent.
+const RECENT: Duration = Duration::from_mins(10);
 /// What a token takes away from its subject's rights.
 #[derive(Clone, Debug, Default)]
 pub struct Powers {
@@ -58,6 +73,8 @@ pub struct Accepts {
     pub narrowed: bool,
     /// Tokens of a login that must change its password.
     pub must_change: bool,
+    /// Tokens of service accounts.
+    pub service_accounts: bool,
 }
 
 impl Accepts {
@@ -86,23 +103,65 @@ pub struct Subject {
     powers: Powers,
 }
 
-/// A tenant that a subject may act in, and what it may do there. There is no other way to a tenant's data than one of these, and no
-/// other way to one than [`enter`].
+/// Whoever a good token speaks for.
 #[derive(Clone, Debug)]
-pub struct TenantScope {
-    tenant: Tenant,
-    membership: Option<Membership>,
-    roles: Vec<Role>,
-    permissions: PermissionSet,
-    superuser: bool,
+pub enum Principal {
+    /// A person, in a session.
+    User(Box<Subject>),
+    /// A service account, by its token.
+    ServiceAccount(Box<Workload>, Box<tokens::Presented>),
 }
 
-/// Reads and judges a token, together with the facts about one tenant.
+impl Principal {
+    /// The token.
+    #[must_use]
+    pub const fn token(&self) -> &tokens::Presented {
+        match self {
+            Self::User(subject) => &subject.token,
+            Self::ServiceAccount(_, token) => token,
+        }
+    }
+
+    /// The tenant that the facts are about, if the principal may act in it. `asked` is the tenant that the request named.
+    ///
+    /// # Errors
+    /// Those of [`Subject::tenant`] and [`Workload::tenant`].
+    pub fn tenant(&self, asked: Option<&TenantKey>) -> Result<Option<TenantScope>> {
+        match self {
+            Self::User(subject) => subject.tenant(asked),
+            Self::ServiceAccount(workload, _) => workload.tenant(asked),
+        }
+    }
+
+    /// Whether the requirement of being a superuser is met.
+    ///
+    /// # Errors
+    /// [`Error::SuperuserRequired`].
+    pub fn require_superuser(&self) -> Result<()> {
+        match self {
+            Self::User(subject) => subject.require_superuser(),
+            Self::ServiceAccount(..) => Err(Error::SuperuserRequired),
+        }
+    }
+}
+
+/// Reads and judges a token of whichever kind of principal; a person's together with the facts about one tenant.
 ///
 /// # Errors
 /// The reasons of `UNAUTHENTICATED`; for a token of a tenant also those of [`enter`].
-pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About, now: Timestamp) -> Result<Subject> {
+pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About, now: Timestamp) -> Result<Principal> {
     let token = tokens::read(app, token, ExpiryRule::Enforced, now)?;
+    match token.claims.sub_kind {
+        SubjectKind::User => Ok(Principal::User(Box::new(authenticate_user(app, token, accepts, about, now).await?))),
+        SubjectKind::ServiceAccount if accepts.service_accounts => {
+            let workload = workload::authenticate(app, &token, accepts).await?;
+            Ok(Principal::ServiceAccount(Box::new(workload), Box::new(token)))
+        }
+        SubjectKind::ServiceAccount => Err(Error::TokenInvalid),
+    }
+}
+
+async fn authenticate_user(app: &App, token: tokens::Presented, accepts: Accepts, about: About, now: Timestamp) -> Result<Subject> {
     accepts.judge(&token, &app.config.tokens.issuer)?;
     let narrowed = !token.claims.has_audience(&app.config.tokens.issuer);
     let sid = token.claims.sid.ok_or(Error::TokenInvalid)?;
@@ -294,109 +353,21 @@ pub enum Visible {
     Nothing,
 }
 
-/// A tenant as answers show it to one of its members.
-#[derive(Clone, Debug)]
-pub struct TenantView {
-    /// The tenant.
-    pub tenant: Tenant,
-    /// Where the subject's membership stands; none for a superuser who is no member.
-    pub membership: Option<MembershipState>,
-    /// The roles that may be shown.
-    pub roles: Vec<Role>,
-    /// What the subject may do.
-    pub permissions: PermissionSet,
-}
-
-impl TenantView {
-    /// An entry of a list. Where tenant or membership is not active there are no rights to show, whoever forgets to look at the state.
-    #[must_use]
-    pub fn listed(standing: Standing, powers: &Powers) -> Self {
-        let membership = standing.membership.map(|membership| membership.state);
-        let usable = standing.tenant.state == TenantState::Active && membership == Some(MembershipState::Active);
-        let (roles, permissions) = rights(if usable { standing.roles } else { Vec::new() }, powers);
-        Self { tenant: standing.tenant, membership, roles, permissions }
-    }
-}
-
-impl From<TenantScope> for TenantView {
-    fn from(scope: TenantScope) -> Self {
-        let membership = scope.membership.map(|membership| membership.state);
-        Self { tenant: scope.tenant, membership, roles: scope.roles, permissions: scope.permissions }
-    }
-}
-
-/// What a request demands beside a good token.
-#[derive(Clone, Debug, Default)]
-pub struct Requirements {
-    /// All of these.
-    pub permissions: Vec<Permission>,
-    /// One of these, if there are any.
-    pub any_role: Vec<String>,
-    /// The subject is a superuser.
-    pub superuser: bool,
-}
-
-impl Requirements {
-    /// Whether they need a tenant to be judged in.
-    #[must_use]
-    pub const fn need_tenant(&self) -> bool {
-        !self.permissions.is_empty() || !self.any_role.is_empty()
-    }
-}
-
 impl Subject {
+    /// Whether the login behind the token is of the last ten minutes.
+    ///
+    /// # Errors
+    /// [`Error::ReauthenticationRequired`].
+    pub fn require_recent_login(&self, now: Timestamp) -> Result<()> {
+        let is_recent = self.token.claims.auth_time.is_some_and(|login| now <= login.plus(RECENT));
+        if is_recent { Ok(()) } else { Err(Error::ReauthenticationRequired) }
+    }
+
     /// Whether the requirement of being a superuser is met.
     ///
     /// # Errors
     /// [`Error::SuperuserRequired`].
     pub fn require_superuser(&self) -> Result<()> {
         if self.powers.superuser(&self.facts.user) { Ok(()) } else { Err(Error::SuperuserRequired) }
-    }
-}
-
-impl TenantScope {
-    /// The tenant.
-    #[must_use]
-    pub const fn tenant(&self) -> &Tenant {
-        &self.tenant
-    }
-
-    /// The membership; none for a superuser who is no member.
-    #[must_use]
-    pub const fn membership(&self) -> Option<&Membership> {
-        self.membership.as_ref()
-    }
-
-    /// The roles that may be shown.
-    #[must_use]
-    pub fn roles(&self) -> &[Role] {
-        &self.roles
-    }
-
-    /// Their names.
-    #[must_use]
-    pub fn role_names(&self) -> Vec<String> {
-        self.roles.iter().map(|role| role.name.clone()).collect()
-    }
-
-    /// What the subject may do here by its roles.
-    #[must_use]
-    pub const fn permissions(&self) -> &PermissionSet {
-        &self.permissions
-    }
-
-    /// Whether all that is required is there. Answers whether only the superuser flag made it so.
-    ///
-    /// # Errors
-    /// [`Error::PermissionMissing`] with the first one that is, [`Error::RoleMissing`].
-    pub fn require(&self, permissions: &[Permission], any_role: &[String]) -> Result<bool> {
-        let missing = permissions.iter().find(|permission| !self.permissions.covers(permission));
-        let role_held = any_role.is_empty() || self.roles.iter().any(|role| any_role.contains(&role.name));
-        match (missing, role_held) {
-            _ if self.superuser => Ok(self.membership.is_none() || missing.is_some() || !role_held),
-            (Some(permission), _) => Err(Error::PermissionMissing(permission.to_string())),
-            (None, false) => Err(Error::RoleMissing),
-            (None, true) => Ok(false),
-        }
     }
 }

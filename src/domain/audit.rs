@@ -14,7 +14,7 @@ use crate::{
     store::audit_events::Row,
     values::{
         identifier,
-        ids::{AuditEventId, SessionId, TenantId, UserId},
+        ids::{AuditEventId, ServiceAccountId, SessionId, TenantId, UserId},
         secret::{self, Purpose},
         time::Timestamp,
     },
@@ -98,6 +98,8 @@ impl Event {
 pub enum Actor {
     /// A person whom the call proved or named.
     User(UserId),
+    /// A workload, by its token or certificate.
+    ServiceAccount(ServiceAccountId),
     /// Somebody who gave an identifier that names nobody: its HMAC.
     Anonymous(String),
     /// An operator at the command line, by the name of the operating system's user.
@@ -156,6 +158,7 @@ fn row(app: &App, event: Event, reason: Option<&'static str>, actor: Actor, orig
     let (name, object_kind) = event.names();
     let (actor_kind, actor_id) = match actor {
         Actor::User(id) => ("user", Some(id.to_string())),
+        Actor::ServiceAccount(id) => ("service_account", Some(id.to_string())),
         Actor::Anonymous(identifier) => ("anonymous", Some(identifier)),
         Actor::Cli(user) => ("cli", Some(format!("cli:{user}"))),
         Actor::System => ("system", None),

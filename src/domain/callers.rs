@@ -1,6 +1,28 @@
 //! Callers: the workloads that call, as opposed to the subject that a call is about.
+//!
+//! ```text
+//! client certificate ──names──► account ─┐ both: the same one,
+//!                                        ├─ or refused ────────► caller ──► client of the call's sessions
+//! doorward-caller ──token──► account ────┘
+//! neither, or a certificate whose names are nobody's: no caller
+//! ```
+//!
+//! A claim that does not hold is refused, whatever `callers.mode` says: a caller that may be anybody is not let in as nobody. That goes for
+//! a certificate that stands for a disabled account, and for one whose names stand for two.
 
-use crate::app::App;
+use super::{
+    access::{
+        Accepts,
+        workload::{self, Workload},
+    },
+    tokens::{self, claims::ExpiryRule},
+};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    store::account_facts,
+    values::time::Timestamp,
+};
 
 /// The client that a call's sessions and refresh tokens are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,9 +34,67 @@ pub struct Client {
 }
 
 impl Client {
-    /// The client of callers without an identity of their own.
+    /// The client of a call by this caller.
     #[must_use]
-    pub fn unknown(app: &App) -> Self {
-        Self { id: app.config.tokens.default_client_id.clone(), is_known: false }
+    pub fn of(app: &App, caller: Option<&Workload>) -> Self {
+        match caller {
+            Some(caller) => Self { id: caller.account().id.to_string(), is_known: true },
+            None => Self { id: app.config.tokens.default_client_id.clone(), is_known: false },
+        }
+    }
+}
+
+/// What a call brings to prove who calls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Proof<'call> {
+    /// The names in the client certificate that the connection was opened with; none without one.
+    pub certificate: &'call [String],
+    /// The token of `doorward-caller`.
+    pub token: Option<&'call str>,
+}
+
+/// Who calls, if the call proves it.
+///
+/// # Errors
+/// [`Error::CallerUnauthenticated`] for a proof that does not hold; [`Error::Unavailable`] where the database is away.
+pub async fn authenticate(app: &App, proof: Proof<'_>, now: Timestamp) -> Result<Option<Workload>> {
+    let by_certificate = by_certificate(app, proof.certificate).await.map_err(unauthenticated)?;
+    let by_token = match proof.token {
+        Some(token) => Some(by_token(app, token, now).await.map_err(unauthenticated)?),
+        None => None,
+    };
+    match (by_certificate, by_token) {
+        (Some(one), Some(other)) if one.account().id != other.account().id => Err(Error::CallerUnauthenticated),
+        // The token's, which may be capped.
+        (_, Some(caller)) | (Some(caller), None) => Ok(Some(caller)),
+        (None, None) => Ok(None),
+    }
+}
+
+async fn by_certificate(app: &App, names: &[String]) -> Result<Option<Workload>> {
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let unit = |db, names: Vec<String>| async move { account_facts::find_by_certificate(&db, &names).await };
+    let mut found = app.store.read("caller_by_certificate", names.to_vec(), unit).await?;
+    match (found.pop(), found.is_empty()) {
+        (None, _) => Ok(None),
+        (Some(facts), true) => Workload::proved(facts, None).map(Some),
+        (Some(_), false) => Err(Error::CallerUnauthenticated),
+    }
+}
+
+/// A caller's token is one of Doorward's own: always for the issuer.
+async fn by_token(app: &App, token: &str, now: Timestamp) -> Result<Workload> {
+    let token = tokens::read(app, token, ExpiryRule::Enforced, now)?;
+    workload::authenticate(app, &token, Accepts::default()).await
+}
+
+/// What somebody hears whose proof does not hold. A caller learns only that it is not let in: why, is between it and the token endpoint. An outage is none of its faults.
+#[must_use]
+pub fn unauthenticated(error: Error) -> Error {
+    match error {
+        Error::Unavailable(_) | Error::Internal(_) | Error::Conflict | Error::Deadline => error,
+        _ => Error::CallerUnauthenticated,
     }
 }

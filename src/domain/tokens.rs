@@ -16,11 +16,11 @@ use claims::{Claims, ClaimsError, Expected, ExpiryRule, SubjectKind};
 use jws::{HeaderRule, JwsError};
 use secrecy::SecretString;
 
-use super::access::TenantScope;
+use super::access::{TenantScope, workload};
 use crate::{
     app::App,
     error::{Error, Result},
-    store::sessions::Session,
+    store::{account_facts::AccountFacts, sessions::Session},
     values::{ids::TokenId, permission::PermissionSet, time::Timestamp},
 };
 
@@ -145,6 +145,47 @@ pub fn mint(
         permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
         custom: serde_json::Map::new(),
     };
+    Ok((sign(app, typ, claims)?, exp.since(now)))
+}
+
+/// Makes the access token of a service account; `scope` is its tenant, where it has one. It has no session to outlive.
+///
+/// # Errors
+/// [`Error::Internal`] where signing fails.
+pub fn mint_for_account(
+    app: &App,
+    facts: &AccountFacts,
+    tenant: Option<&TenantScope>,
+    wanted: &Wanted,
+    now: Timestamp,
+) -> Result<(SecretString, Duration)> {
+    let tokens = &app.config.tokens;
+    let exp = now.plus(tokens.access_lifetime);
+    let tid = facts.account.tenant_id;
+    let claims = Claims {
+        iss: tokens.issuer.clone(),
+        sub: facts.account.id.as_uuid(),
+        sub_kind: SubjectKind::ServiceAccount,
+        aud: if wanted.audience.is_empty() { vec![tokens.issuer.clone()] } else { wanted.audience.clone() },
+        client_id: facts.account.id.to_string(),
+        iat: now,
+        nbf: now,
+        exp,
+        jti: TokenId::generate(&app.entropy, &app.clock),
+        sid: None,
+        auth_time: None,
+        amr: Vec::new(),
+        ver: workload::epochs(facts),
+        scope: wanted.scope.as_ref().map(ToString::to_string),
+        tid,
+        roles: tid.map(|_| tenant.map(TenantScope::role_names).unwrap_or_default()),
+        permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
+        custom: serde_json::Map::new(),
+    };
+    Ok((sign(app, ACCESS_TYPE, claims)?, exp.since(now)))
+}
+
+fn sign(app: &App, typ: &str, claims: Claims) -> Result<SecretString> {
     let signer = &app.keys.signing;
     let sign = |claims: &Claims| jws::sign(typ, &signer.kid, signer.algorithm, &signer.key, claims);
     let token = match sign(&claims) {
@@ -152,7 +193,7 @@ pub fn mint(
         Err(JwsError::TooLong) => sign(&Claims { permissions: None, ..claims }),
         other => other,
     };
-    Ok((token.map_err(Error::internal)?.into(), exp.since(now)))
+    token.map(SecretString::from).map_err(Error::internal)
 }
 
 /// Reads a token of either kind.

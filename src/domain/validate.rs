@@ -1,6 +1,6 @@
 //! `ValidateSession`: one call that answers session, tenant, membership and any number of requirements.
 
-use super::access::{self, Accepts, Requirements, Subject, TenantScope, TenantView};
+use super::access::{self, Accepts, Principal, Requirements, TenantScope, TenantView};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -28,7 +28,7 @@ pub struct Question {
 #[derive(Debug)]
 pub struct Answer {
     /// Whom it speaks for.
-    pub subject: Subject,
+    pub principal: Principal,
     /// The tenant that the request is about.
     pub tenant: Option<TenantView>,
     /// The subject's tenants.
@@ -47,25 +47,30 @@ pub struct Answer {
 /// [`Error::InvalidField`] for requirements without a tenant, [`Error::PermissionMissing`], [`Error::RoleMissing`].
 pub async fn validate(app: &App, token: &str, accepts: Accepts, question: Question, now: Timestamp) -> Result<Answer> {
     let about = question.tenant.clone().map_or(About::Own, About::Tenant);
-    let subject = access::authenticate(app, token, accepts, about, now).await?;
+    let principal = access::authenticate(app, token, accepts, about, now).await?;
     let audience = question.audience.as_deref().unwrap_or(&app.config.tokens.issuer);
-    if !subject.token.claims.has_audience(audience) {
+    if !principal.token().claims.has_audience(audience) {
         return Err(Error::AudienceMismatch);
     }
-    let scope = subject.tenant(question.tenant.as_ref())?;
+    let scope = principal.tenant(question.tenant.as_ref())?;
     let requirements = &question.requirements;
     if requirements.superuser {
-        subject.require_superuser()?;
+        principal.require_superuser()?;
     }
     let superuser_access = match &scope {
         Some(scope) => scope.require(&requirements.permissions, &requirements.any_role)?,
         None if requirements.need_tenant() => return Err(Error::field("tenant_id", "is needed for permissions and any_role")),
         None => false,
     };
-    let (tenants, more_tenants) = if question.include_tenants { listed(app, &subject).await? } else { (Vec::new(), false) };
-    Ok(Answer { tenant: scope.map(TenantScope::into), subject, tenants, more_tenants, superuser_access })
+    let (tenants, more_tenants) = if question.include_tenants { listed(app, &principal).await? } else { (Vec::new(), false) };
+    Ok(Answer { tenant: scope.map(TenantScope::into), principal, tenants, more_tenants, superuser_access })
 }
 
-async fn listed(app: &App, subject: &Subject) -> Result<(Vec<TenantView>, bool)> {
-    super::tenants::first_page(app, subject.facts.user.id, subject.visible(), subject.powers(), MAX_TENANTS).await
+async fn listed(app: &App, principal: &Principal) -> Result<(Vec<TenantView>, bool)> {
+    match principal {
+        Principal::User(subject) => {
+            super::tenants::first_page(app, subject.facts.user.id, subject.visible(), subject.powers(), MAX_TENANTS).await
+        }
+        Principal::ServiceAccount(workload, _) => Ok((workload.tenants()?, false)),
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
     ctx::{Ctx, tenant_key},
     domain::{
         access::Requirements,
+        client_credentials,
         login::{self, Attempt, LoggedIn},
         password_change::{self, Change},
         refresh, sessions, tenants,
@@ -107,6 +108,10 @@ async fn log_in(app: &App, ctx: &Ctx, request: v1::LoginRequest) -> Result<v1::L
 }
 
 async fn issue_token(app: &App, ctx: &Ctx, request: v1::IssueTokenRequest) -> Result<v1::IssueTokenResponse> {
+    // This grant alone proves its caller; every other one is for callers who are known where they must be.
+    if !matches!(request.grant, Some(Grant::ClientCredentials(_))) {
+        ctx.demand_caller(app)?;
+    }
     let set = match request.grant {
         Some(Grant::Password(ref grant)) => {
             let (username, password) = (grant.username.clone(), Password::new(grant.password.clone()));
@@ -116,8 +121,9 @@ async fn issue_token(app: &App, ctx: &Ctx, request: v1::IssueTokenRequest) -> Re
             let token = grant.refresh_token.clone();
             refresh_grant(app, ctx, token, request).await?
         }
-        Some(Grant::ClientCredentials(_)) => {
-            return Err(Error::FeatureDisabled("the grant client_credentials is not served by this version"));
+        Some(Grant::ClientCredentials(ref grant)) => {
+            let (client_id, client_secret) = (grant.client_id.clone(), grant.client_secret.clone());
+            client_credentials_grant(app, ctx, client_id, client_secret, request).await?
         }
         Some(Grant::TokenExchange(_)) => return Err(Error::FeatureDisabled("the grant token_exchange is not served by this version")),
         None => return Err(Error::field("grant", "is needed")),
@@ -154,23 +160,41 @@ async fn refresh_grant(app: &App, ctx: &Ctx, token: String, request: v1::IssueTo
     refresh::refresh(app, request).await
 }
 
+async fn client_credentials_grant(
+    app: &App,
+    ctx: &Ctx,
+    client_id: String,
+    client_secret: String,
+    request: v1::IssueTokenRequest,
+) -> Result<TokenSet> {
+    let device = convert::device(request.client_info)?;
+    let request = client_credentials::Request {
+        origin: ctx.origin(&device, &client_id),
+        client_id,
+        client_secret,
+        tenant_id: request.tenant_id,
+        wanted: Wanted::parse(app, &request.scope, request.audience)?,
+    };
+    client_credentials::issue(app, request).await
+}
+
 async fn get_me(_: &App, ctx: &Ctx, _: v1::GetMeRequest) -> Result<v1::GetMeResponse> {
-    let subject = ctx.subject()?;
+    let principal = ctx.principal()?;
     Ok(v1::GetMeResponse {
-        principal: Some(convert::principal(subject)),
-        session: Some(convert::own_session(subject)),
-        token: Some(convert::token_facts(&subject.token)),
+        principal: Some(convert::principal(principal)),
+        session: convert::own_session(principal),
+        token: Some(convert::token_facts(principal.token())),
     })
 }
 
 async fn validate_session(app: &App, ctx: &Ctx, request: v1::ValidateSessionRequest) -> Result<v1::ValidateSessionResponse> {
     let token = ctx.token(&request.access_token)?.to_owned();
     let answer = validate::validate(app, &token, ctx.accepts(), question(request)?, ctx.now()).await?;
-    let subject = &answer.subject;
+    let principal = &answer.principal;
     Ok(v1::ValidateSessionResponse {
-        principal: Some(convert::principal(subject)),
-        session: Some(convert::own_session(subject)),
-        token: Some(convert::token_facts(&subject.token)),
+        principal: Some(convert::principal(principal)),
+        session: convert::own_session(principal),
+        token: Some(convert::token_facts(principal.token())),
         tenant: answer.tenant.map(convert::tenant),
         tenants: convert::tenants(answer.tenants),
         more_tenants: answer.more_tenants,

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 
 use crate::{
     domain::{
-        access::{Subject, TenantView},
+        access::{Principal, TenantView},
         tokens::{self, TokenSet},
     },
     error::{Error, Result},
@@ -15,6 +15,7 @@ use crate::{
     store::{
         memberships::MembershipState,
         roles::Role,
+        service_accounts::{AccountState, ServiceAccount},
         sessions::{Device, Session},
         tenants::TenantState,
         users::{User, UserState},
@@ -84,8 +85,28 @@ pub fn user(user: User) -> v1::User {
     }
 }
 
-pub fn principal(subject: &Subject) -> v1::Principal {
-    v1::Principal { kind: Some(v1::principal::Kind::User(user(subject.user()))) }
+pub fn principal(principal: &Principal) -> v1::Principal {
+    let kind = match principal {
+        Principal::User(subject) => v1::principal::Kind::User(user(subject.user())),
+        Principal::ServiceAccount(workload, _) => v1::principal::Kind::ServiceAccount(service_account(workload.account().clone())),
+    };
+    v1::Principal { kind: Some(kind) }
+}
+
+pub fn service_account(account: ServiceAccount) -> v1::ServiceAccount {
+    v1::ServiceAccount {
+        id: account.id.to_string(),
+        name: account.name,
+        tenant_id: account.tenant_id.map(|id| id.to_string()).unwrap_or_default(),
+        state: match account.state {
+            AccountState::Active => v1::ServiceAccountState::Active,
+            AccountState::Disabled => v1::ServiceAccountState::Disabled,
+            AccountState::Deleted => v1::ServiceAccountState::Deleted,
+            AccountState::Unknown => v1::ServiceAccountState::Unspecified,
+        }
+        .into(),
+        create_time: Some(time(account.created_at)),
+    }
 }
 
 /// `current` is the session of the token that asks, or the new one of an answer.
@@ -105,8 +126,12 @@ pub fn session(session: Session, current: SessionId) -> v1::Session {
     }
 }
 
-pub fn own_session(subject: &Subject) -> v1::Session {
-    session(subject.facts.session.clone(), subject.facts.session.id)
+/// The session of the token that asks; a service account has none.
+pub fn own_session(principal: &Principal) -> Option<v1::Session> {
+    match principal {
+        Principal::User(subject) => Some(session(subject.facts.session.clone(), subject.facts.session.id)),
+        Principal::ServiceAccount(..) => None,
+    }
 }
 
 pub fn token_facts(token: &tokens::Presented) -> v1::TokenFacts {

@@ -4,14 +4,16 @@
 //! path in METHODS? ─no─► health, reflection? ─no─► METHOD_UNKNOWN
 //!      │ yes                    │ yes: straight on
 //!      ▼
-//! caller known where it must be? ─► token of `authorization` ─► class: subject, if it has one ─► handler, until the deadline
+//! caller, known where it must be ─► token of `authorization` ─► class: subject, if it has one ─► handler, until the deadline
 //! ```
 //!
 //! Default deny: a path that is in neither list does not get in, whatever is served behind the gate. The handler finds what the gate
 //! settled as a [`Ctx`] in its request and cannot run without one.
 //!
-//! Identity comes from `authorization` alone; `x-user-id` and its like are never looked at. This version knows no service accounts, so
-//! no `doorward-caller` can verify: with one, or with `callers.mode = required`, every method is refused.
+//! Identity comes from `authorization`, `doorward-caller` and the client certificate alone; `x-user-id` and its like are never looked at.
+//! Who the caller is, is settled for every method, and a claim that does not hold refuses every call ([`callers`]). Where a caller must be
+//! known (`callers.mode = required`), a service account in `authorization` is one for the methods that are for workloads, and what the
+//! message of a method with `proves_caller` proves is left to its handler.
 
 use std::{
     convert::Infallible,
@@ -32,24 +34,25 @@ use super::{observe, status};
 use crate::{
     app::App,
     config::CallersMode,
-    ctx::{self, Bearer, Ctx, RequestId},
-    domain::access::{self, Subject},
+    ctx::{self, Bearer, Ctx, Identity, RequestId},
+    domain::{
+        access::{self, InstanceScope, Principal, workload::Workload},
+        callers::{self, Proof},
+    },
     error::{Error, Result},
     methods::{self, Access, Method},
     store::facts::About,
-    values::time::Timestamp,
+    values::{permission::Permission, time::Timestamp},
 };
 
 /// Where the request id comes in and goes out.
 const REQUEST_ID: &str = "x-request-id";
-/// Where the calling workload would prove itself.
+/// Where the calling workload proves itself.
 const CALLER: &str = "doorward-caller";
 /// Where the deadline comes in (the gRPC over HTTP/2 protocol).
 const TIMEOUT: &str = "grpc-timeout";
 /// How long a refused call is read on.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
-/// A login that is older does not count as recent.
-const RECENT: Duration = Duration::from_mins(10);
 
 /// A service behind the gate.
 #[derive(Clone, Debug)]
@@ -132,7 +135,8 @@ where
 {
     let is_health = request.uri().path().starts_with("/grpc.health.v1.");
     if !is_health {
-        settle_caller(app, request.headers())?;
+        let caller = settle_caller(app, request.headers(), app.clock.now()).await?;
+        demand(app, caller.as_ref())?;
     }
     serve(inner, request).await
 }
@@ -150,27 +154,38 @@ where
 {
     let now = app.clock.now();
     match settle(app, method, request.headers(), now).await {
-        Ok((bearer, subject)) => {
-            request.extensions_mut().insert(Ctx::new(method, request_id.clone(), now, deadline, bearer, subject));
+        Ok((bearer, identity)) => {
+            request.extensions_mut().insert(Ctx::new(method, request_id.clone(), now, deadline, bearer, identity));
             serve(inner, request).await
         }
         Err(error) => refuse(app, request, error).await,
     }
 }
 
-/// What the headers say: the caller must be known where that is demanded, the token and, for the method's class, its subject.
-async fn settle(app: &App, method: &Method, headers: &HeaderMap, now: Timestamp) -> Result<(Bearer, Option<Subject>)> {
-    settle_caller(app, headers)?;
+/// What the headers say: the caller, the token and, for the method's class, whom it speaks for.
+async fn settle(app: &App, method: &Method, headers: &HeaderMap, now: Timestamp) -> Result<(Bearer, Identity)> {
+    let caller = settle_caller(app, headers, now).await?;
     // A PUBLIC method's message carries the credentials; whatever stands in `authorization` is not for it.
     let bearer = if method.policy.access == Access::Public { Bearer::Missing } else { bearer(headers) };
-    let subject = admit(app, method, &bearer, now).await?;
-    Ok((bearer, subject))
+    let identity = admit(app, method, &bearer, caller, now).await?;
+    Ok((bearer, identity))
 }
 
-/// The calling workload. None has an identity yet: whoever claims one is refused, and so is everybody where one is demanded.
-fn settle_caller(app: &App, headers: &HeaderMap) -> Result<()> {
-    let is_refused = headers.contains_key(CALLER) || app.config.callers.mode() == CallersMode::Required;
-    if is_refused { Err(Error::CallerUnauthenticated) } else { Ok(()) }
+/// The calling workload, by what the call brings to prove it.
+async fn settle_caller(app: &App, headers: &HeaderMap, now: Timestamp) -> Result<Option<Workload>> {
+    let claim = read_bearer(headers, CALLER);
+    let token = match &claim {
+        Bearer::Missing => None,
+        Bearer::Malformed => return Err(Error::CallerUnauthenticated),
+        Bearer::Token(token) => Some(token.as_str()),
+    };
+    callers::authenticate(app, Proof { certificate: &[], token }, now).await
+}
+
+/// A caller must be known where the configuration says so.
+fn demand(app: &App, caller: Option<&Workload>) -> Result<()> {
+    let is_missing = caller.is_none() && app.config.callers.mode() == CallersMode::Required;
+    if is_missing { Err(Error::CallerUnauthenticated) } else { Ok(()) }
 }
 
 /// Refuses a call whose message nobody reads. It is read all the same, as far as a message may go and for a moment: an answer before the
@@ -191,33 +206,80 @@ async fn refuse<T>(app: &App, request: Request<Body>, error: Error) -> Result<T>
 }
 
 /// What the method's class demands.
-async fn admit(app: &App, method: &Method, bearer: &Bearer, now: Timestamp) -> Result<Option<Subject>> {
-    match method.policy.access {
-        Access::Public | Access::Token => Ok(None),
-        Access::Session | Access::Tenant => authenticate(app, method, bearer, now).await.map(Some),
-        // No workload has an identity yet.
-        Access::Service => Err(Error::CallerUnauthenticated),
-        Access::Operator => {
-            let subject = authenticate(app, method, bearer, now).await?;
-            subject.require_superuser()?;
-            Ok(Some(subject))
+async fn admit(app: &App, method: &Method, bearer: &Bearer, caller: Option<Workload>, now: Timestamp) -> Result<Identity> {
+    let policy = &method.policy;
+    match policy.access {
+        Access::Public if policy.proves_caller => Ok(Identity { principal: None, caller }),
+        Access::Public | Access::Token => {
+            demand(app, caller.as_ref())?;
+            Ok(Identity { principal: None, caller })
+        }
+        Access::Session => {
+            demand(app, caller.as_ref())?;
+            Ok(Identity { principal: Some(authenticate(app, method, bearer, now).await?), caller })
+        }
+        Access::Tenant if !policy.accepts_instance => {
+            demand(app, caller.as_ref())?;
+            Ok(Identity { principal: Some(authenticate(app, method, bearer, now).await?), caller })
+        }
+        Access::Tenant | Access::Service | Access::Operator => {
+            let identity = admit_workload(app, method, bearer, caller, now).await?;
+            judge_workload(method, &identity)?;
+            Ok(identity)
         }
     }
 }
 
-async fn authenticate(app: &App, method: &Method, bearer: &Bearer, now: Timestamp) -> Result<Subject> {
-    let subject = access::authenticate(app, bearer.token()?, ctx::accepts(&method.policy), About::Own, now).await?;
-    let login = subject.token.claims.auth_time;
-    let is_recent = login.is_some_and(|login| now <= login.plus(RECENT));
-    if method.policy.recent_auth && !is_recent {
-        return Err(Error::ReauthenticationRequired);
-    }
-    Ok(subject)
+/// For methods that workloads call for themselves: the token in `authorization` may be theirs, and the caller is known by it.
+async fn admit_workload(app: &App, method: &Method, bearer: &Bearer, caller: Option<Workload>, now: Timestamp) -> Result<Identity> {
+    let principal = match bearer {
+        Bearer::Missing => None,
+        _ => Some(authenticate(app, method, bearer, now).await.map_err(|error| match demand(app, caller.as_ref()) {
+            Ok(()) => error,
+            // To nobody whom it does not know does the server say what is wrong with a token.
+            Err(_) => callers::unauthenticated(error),
+        })?),
+    };
+    let caller = caller.or_else(|| match &principal {
+        Some(Principal::ServiceAccount(workload, _)) => Some((**workload).clone()),
+        Some(Principal::User(_)) | None => None,
+    });
+    demand(app, caller.as_ref())?;
+    Ok(Identity { principal, caller })
 }
 
-/// The token in `authorization`, RFC 6750 section 2.1.
+/// Whether whoever calls holds the method's permission; in a tenant, that is the handler's to ask.
+fn judge_workload(method: &Method, Identity { principal, caller }: &Identity) -> Result<()> {
+    let permission = Permission::parse(method.policy.permission).map_err(Error::internal)?;
+    match method.policy.access {
+        Access::Service => {
+            let workload = caller.as_ref().ok_or(Error::CallerUnauthenticated)?;
+            if workload.holds(&permission) { Ok(()) } else { Err(Error::CallerNotAllowed) }
+        }
+        Access::Operator => InstanceScope::of(principal.as_ref(), caller.as_ref(), &permission).map(drop),
+        Access::Public | Access::Token | Access::Session | Access::Tenant => Ok(()),
+    }
+}
+
+async fn authenticate(app: &App, method: &Method, bearer: &Bearer, now: Timestamp) -> Result<Principal> {
+    let policy = &method.policy;
+    let principal = access::authenticate(app, bearer.token()?, ctx::accepts(policy), About::Own, now).await?;
+    match &principal {
+        // Where the method may be about a tenant, it is known later whether it is.
+        Principal::User(subject) if policy.recent_auth && !policy.accepts_instance => subject.require_recent_login(now)?,
+        Principal::User(_) | Principal::ServiceAccount(..) => {}
+    }
+    Ok(principal)
+}
+
+/// The token in `authorization`.
 fn bearer(headers: &HeaderMap) -> Bearer {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
+    read_bearer(headers, AUTHORIZATION.as_str())
+}
+
+/// The token in a header of the form of RFC 6750, section 2.1.
+fn read_bearer(headers: &HeaderMap, name: &str) -> Bearer {
+    let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Bearer::Missing };
     match value.to_str().ok().and_then(|text| text.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() && values.next().is_none() => {

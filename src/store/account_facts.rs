@@ -114,12 +114,7 @@ fn statement() -> SelectStatement {
         .expr_as(Expr::col(("i", instance::Column::Epoch)), Alias::new("i_epoch"))
         .from_as(service_account::Entity, Alias::new("a"))
         .join_as(joins::INNER, instance::Entity, "i", Expr::col(("i", instance::Column::Id)).eq(1))
-        .join_as(
-            joins::LEFT,
-            tenant::Entity,
-            "t",
-            Expr::col(("t", tenant::Column::Id)).equals(account(service_account::Column::TenantId)),
-        )
+        .join_as(joins::LEFT, tenant::Entity, "t", Expr::col(("t", tenant::Column::Id)).equals(account(service_account::Column::TenantId)))
         .join_as(
             joins::LEFT,
             service_account_role::Entity,

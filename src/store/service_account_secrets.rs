@@ -70,8 +70,7 @@ pub async fn insert(tx: &Tx, secret: AccountSecret) -> Result<()> {
 /// # Errors
 /// [`crate::error::Error::Unavailable`] where the database is away.
 pub async fn list(db: &impl Db, account: ServiceAccountId) -> Result<Vec<AccountSecret>> {
-    let query =
-        entity::Entity::find().filter(entity::Column::ServiceAccountId.eq(account.as_uuid())).order_by_asc(entity::Column::Id);
+    let query = entity::Entity::find().filter(entity::Column::ServiceAccountId.eq(account.as_uuid())).order_by_asc(entity::Column::Id);
     let rows = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
     Ok(rows.into_iter().map(AccountSecret::from).collect())
 }

@@ -152,8 +152,7 @@ pub async fn find_locked(tx: &Tx, place: Place, id: ServiceAccountId) -> Result<
 /// # Errors
 /// [`Error::Unavailable`] where the database is away.
 pub async fn list(db: &impl Db, place: Place, after: Option<ServiceAccountId>, limit: u64) -> Result<Vec<ServiceAccount>> {
-    let mut query =
-        entity::Entity::find().filter(place.filter()).filter(is_not_deleted()).order_by_asc(entity::Column::Id).limit(limit);
+    let mut query = entity::Entity::find().filter(place.filter()).filter(is_not_deleted()).order_by_asc(entity::Column::Id).limit(limit);
     if let Some(after) = after {
         query = query.filter(entity::Column::Id.gt(after.as_uuid()));
     }
@@ -253,9 +252,8 @@ pub async fn unlink_roles(tx: &Tx, id: ServiceAccountId) -> Result<()> {
 /// # Errors
 /// [`Error::Unavailable`] where the database is away.
 pub async fn certificates(db: &impl Db, id: ServiceAccountId) -> Result<Vec<String>> {
-    let query = certificate::Entity::find()
-        .filter(certificate::Column::ServiceAccountId.eq(id.as_uuid()))
-        .order_by_asc(certificate::Column::Name);
+    let query =
+        certificate::Entity::find().filter(certificate::Column::ServiceAccountId.eq(id.as_uuid())).order_by_asc(certificate::Column::Name);
     let rows = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
@@ -265,11 +263,8 @@ pub async fn certificates(db: &impl Db, id: ServiceAccountId) -> Result<Vec<Stri
 /// # Errors
 /// [`Error::Unavailable`] where the database is away.
 pub async fn add_certificate(tx: &Tx, id: ServiceAccountId, name: &str, now: Timestamp) -> Result<bool> {
-    let row = certificate::ActiveModel {
-        name: Set(name.to_owned()),
-        service_account_id: Set(id.as_uuid()),
-        created_at: Set(now.as_unix()),
-    };
+    let row =
+        certificate::ActiveModel { name: Set(name.to_owned()), service_account_id: Set(id.as_uuid()), created_at: Set(now.as_unix()) };
     let insert = certificate::Entity::insert(row).on_conflict_do_nothing_on([certificate::Column::Name]);
     let inserted = insert.exec_without_returning(&tx.executor()).await.map_err(|e| errors::from_db(&e))?;
     Ok(matches!(inserted, sea_orm::TryInsertResult::Inserted(1)))

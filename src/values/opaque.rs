@@ -53,15 +53,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
-        Self::Refresh,
-        Self::ClientSecret,
-        Self::ApiKey,
-        Self::PasswordReset,
-        Self::EmailVerification,
-        Self::Invitation,
-        Self::Device,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Refresh, Self::ClientSecret, Self::ApiKey, Self::PasswordReset, Self::EmailVerification, Self::Invitation, Self::Device];
 
     /// The six characters that a token of this kind begins with.
     #[must_use]

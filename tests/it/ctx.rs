@@ -9,9 +9,9 @@ use crate::{
     probe::{Ask, grant},
 };
 use doorward::{
-    ctx::{Bearer, Ctx, RequestId},
+    ctx::{Bearer, Ctx, Identity, RequestId},
     domain::{
-        access::{self, Accepts, Subject, TenantScope},
+        access::{self, Accepts, Principal, TenantScope},
         users,
     },
     error::{Error, Result},
@@ -21,19 +21,35 @@ use doorward::{
 
 /// A TENANT method that demands a permission.
 fn method(permission: &'static str) -> &'static Method {
-    let policy = Policy { access: Access::Tenant, permission, recent_auth: false, accepts_narrowed: false, accepts_must_change: false };
+    let policy = Policy {
+        access: Access::Tenant,
+        permission,
+        recent_auth: false,
+        accepts_narrowed: false,
+        accepts_must_change: false,
+        accepts_service_accounts: false,
+        accepts_instance: false,
+        proves_caller: false,
+    };
     Box::leak(Box::new(Method { path: "/test/Write", service: "test", name: "Write", input: "test.In", output: "test.Out", policy }))
 }
 
 /// What the gate would have made of a call with this token.
-async fn subject(world: &World, token: &str) -> Subject {
+async fn subject(world: &World, token: &str) -> Principal {
     access::authenticate(world.app(), token, Accepts::default(), About::Own, world.clock.now()).await.unwrap()
 }
 
-fn call(world: &World, permission: &'static str, subject: Option<Subject>) -> Ctx {
+fn call(world: &World, permission: &'static str, principal: Option<Principal>) -> Ctx {
     let app = world.app();
     let id = RequestId::take(None, &app.entropy, &app.clock);
-    Ctx::new(method(permission), id, app.clock.now(), Instant::now() + Duration::from_mins(1), Bearer::Missing, subject)
+    Ctx::new(
+        method(permission),
+        id,
+        app.clock.now(),
+        Instant::now() + Duration::from_mins(1),
+        Bearer::Missing,
+        Identity { principal, caller: None },
+    )
 }
 
 /// A whole call of a method that demands `sales:write`.
@@ -159,7 +175,7 @@ on_both! {
         let (acme, _) = given(&world).await;
         let id = acme.id.to_string();
         let nobody = call(&world, "sales:write", None).tenant(world.app(), &id).await;
-        assert!(matches!(nobody, Err(Error::Internal(_))), "{nobody:?}");
+        assert!(matches!(nobody, Err(Error::TokenMissing)), "{nobody:?}");
         let token = world.login("ann@example.com").await.access_token;
         for permission in ["", "sales", "sales:write:all"] {
             let ctx = call(&world, permission, Some(subject(&world, &token).await));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use doorward::{
     domain::{
-        access::{self, Accepts},
+        access::{self, Accepts, Principal},
         audit::Origin,
         memberships,
         password_change::{self, Change},
@@ -202,10 +202,11 @@ on_both! {
             let ann = world.person(&email).await;
             world.member(&acme, &ann, &["member"]).await;
             let tokens = world.login_to(&email, &acme).await;
-            let accepts = Accepts { narrowed: false, must_change: false };
+            let accepts = Accepts::default();
             let now = world.app().clock.now();
             // The first half: the session is good.
-            let subject = access::authenticate(world.app(), &tokens.access_token, accepts, About::Own, now).await.unwrap();
+            let principal = access::authenticate(world.app(), &tokens.access_token, accepts, About::Own, now).await.unwrap();
+            let Principal::User(subject) = principal else { panic!("{name} is a person") };
             revocation::revoke_all(world.app(), ending(&ann, &acme), cli()).await.unwrap();
 
             let change = Change {

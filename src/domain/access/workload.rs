@@ -1,0 +1,150 @@
+//! Service accounts as principals: what a token, a certificate or a secret of one is good for.
+//!
+//! An account of a tenant acts in that tenant alone, by its roles; an instance-wide one acts in none, and holds permissions of its own for
+//! Doorward's SERVICE and OPERATOR methods. None is ever a superuser.
+
+use super::{Accepts, Powers, TenantScope, TenantView, rights};
+use crate::{
+    app::App,
+    domain::tokens::{self, claims::SubjectKind},
+    error::{Error, Result},
+    store::{
+        account_facts::{self, AccountFacts},
+        service_accounts::{AccountState, ServiceAccount},
+        tenants::{Tenant, TenantKey, TenantState},
+    },
+    values::{
+        ids::ServiceAccountId,
+        permission::{Permission, PermissionSet, Scope},
+    },
+};
+
+/// A service account that was proved, by a token or otherwise.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    facts: AccountFacts,
+    powers: Powers,
+}
+
+impl Workload {
+    /// A service account that something else than a token proves: a certificate, or a secret that is exchanged for a token of this scope.
+    ///
+    /// # Errors
+    /// [`Error::PrincipalDisabled`]; [`Error::NotAMember`] and [`Error::TenantSuspended`] for the state of its tenant.
+    pub fn proved(facts: AccountFacts, scope: Option<PermissionSet>) -> Result<Self> {
+        judge(&facts)?;
+        Ok(Self { facts, powers: Powers::capped(scope) })
+    }
+
+    /// The account.
+    #[must_use]
+    pub const fn account(&self) -> &ServiceAccount {
+        &self.facts.account
+    }
+
+    /// What the database says.
+    #[must_use]
+    pub const fn facts(&self) -> &AccountFacts {
+        &self.facts
+    }
+
+    /// The account's tenant and what it may do there; none for an instance-wide one. `asked` is the tenant that a request names.
+    ///
+    /// # Errors
+    /// [`Error::NotAMember`] where that is another one.
+    pub fn tenant(&self, asked: Option<&TenantKey>) -> Result<Option<TenantScope>> {
+        let Some(tenant) = &self.facts.tenant else {
+            return if asked.is_none() { Ok(None) } else { Err(Error::NotAMember) };
+        };
+        if asked.is_some_and(|key| !is_named(tenant, key)) {
+            return Err(Error::NotAMember);
+        }
+        let (roles, permissions) = rights(self.facts.roles.clone(), &self.powers);
+        Ok(Some(TenantScope { tenant: tenant.clone(), membership: None, roles, permissions, superuser: false }))
+    }
+
+    /// What the account may do for the instance: nothing, where it belongs to a tenant.
+    #[must_use]
+    pub fn instance_permissions(&self) -> PermissionSet {
+        let own = if self.facts.account.tenant_id.is_none() { self.facts.account.permissions.clone() } else { PermissionSet::default() };
+        match &self.powers.cap {
+            Some(cap) => own.intersect(cap),
+            None => own,
+        }
+    }
+
+    /// Whether the account may do this for the instance.
+    #[must_use]
+    pub fn holds(&self, permission: &Permission) -> bool {
+        self.instance_permissions().covers(permission)
+    }
+
+    /// Its tenant as lists show it: the one entry that there is, or none.
+    ///
+    /// # Errors
+    /// None, as long as no tenant is asked for.
+    pub fn tenants(&self) -> Result<Vec<TenantView>> {
+        Ok(self.tenant(None)?.into_iter().map(TenantView::from).collect())
+    }
+}
+
+/// Judges a service account's token.
+///
+/// # Errors
+/// [`Error::TokenInvalid`] for a person's; the reasons of [`Accepts::judge`]; [`Error::PrincipalDisabled`]; [`Error::SessionRevoked`] where
+/// an epoch moved on; [`Error::NotAMember`] and [`Error::TenantSuspended`] for the state of its tenant.
+pub async fn authenticate(app: &App, token: &tokens::Presented, accepts: Accepts) -> Result<Workload> {
+    let claims = &token.claims;
+    if claims.sub_kind != SubjectKind::ServiceAccount {
+        return Err(Error::TokenInvalid);
+    }
+    accepts.judge(token, &app.config.tokens.issuer)?;
+    let id = ServiceAccountId::from_uuid(claims.sub);
+    let found = app.store.read("account_facts", id, |db, id| async move { account_facts::find(&db, id).await }).await?;
+    let facts = found.ok_or(Error::PrincipalDisabled)?;
+    if claims.tid != facts.account.tenant_id {
+        return Err(Error::TokenInvalid);
+    }
+    judge(&facts)?;
+    if claims.ver != epochs(&facts) {
+        return Err(Error::SessionRevoked);
+    }
+    let cap = match &claims.scope {
+        Some(scope) => Scope::parse(scope).map_err(|_| Error::TokenInvalid)?,
+        None => None,
+    };
+    Ok(Workload { facts, powers: Powers { cap, narrowed: !claims.has_audience(&app.config.tokens.issuer) } })
+}
+
+/// What a token of the account is made under; it is good while each is still the current one. An account has no membership.
+#[must_use]
+pub fn epochs(facts: &AccountFacts) -> Vec<i64> {
+    let mut epochs = vec![facts.instance_epoch, facts.account.epoch];
+    if let Some(tenant) = &facts.tenant {
+        epochs.extend([tenant.epoch, 0]);
+    }
+    epochs
+}
+
+/// Whether the account may act at all.
+fn judge(facts: &AccountFacts) -> Result<()> {
+    if facts.account.state != AccountState::Active {
+        return Err(Error::PrincipalDisabled);
+    }
+    // The key between the two tables keeps an account from losing its tenant; should it ever, it is not taken for an instance-wide one.
+    if facts.account.tenant_id != facts.tenant.as_ref().map(|tenant| tenant.id) {
+        return Err(Error::internal("a service account without its tenant"));
+    }
+    match facts.tenant.as_ref().map(|tenant| tenant.state) {
+        None | Some(TenantState::Active) => Ok(()),
+        Some(TenantState::Suspended | TenantState::Unknown) => Err(Error::TenantSuspended),
+        Some(TenantState::Deleted) => Err(Error::NotAMember),
+    }
+}
+
+fn is_named(tenant: &Tenant, key: &TenantKey) -> bool {
+    match key {
+        TenantKey::Id(id) => tenant.id == *id,
+        TenantKey::ExternalId(id) => tenant.external_id.as_ref() == Some(id),
+    }
+}
