@@ -7,6 +7,7 @@
 //! | `passwords.rs`, `passwords/` | what a password is, hashing threads |
 //! | `login.rs` | a password → a session |
 //! | `client_credentials.rs` | a service account's secret → a token |
+//! | `token_exchange.rs` | a token → a narrower one |
 //! | `refresh.rs` | a refresh token → the next one |
 //! | `sessions.rs` | what a session is, how it ends |
 //! | `revocation.rs` | sessions ended by operators, one by one or by an epoch |
@@ -39,6 +40,7 @@ pub mod roles;
 pub mod sessions;
 pub mod start;
 pub mod tenants;
+pub mod token_exchange;
 pub mod tokens;
 pub mod users;
 pub mod validate;

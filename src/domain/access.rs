@@ -61,6 +61,12 @@ impl Powers {
         Self { cap, narrowed: false }
     }
 
+    /// The powers of a narrowed token: its scope limits them, and it is no superuser's.
+    #[must_use]
+    pub const fn narrowed(cap: Option<PermissionSet>) -> Self {
+        Self { cap, narrowed: true }
+    }
+
     fn superuser(&self, user: &User) -> bool {
         user.superuser && !self.narrowed && self.cap.is_none()
     }
@@ -165,9 +171,14 @@ async fn authenticate_user(app: &App, token: tokens::Presented, accepts: Accepts
     accepts.judge(&token, &app.config.tokens.issuer)?;
     let narrowed = !token.claims.has_audience(&app.config.tokens.issuer);
     let sid = token.claims.sid.ok_or(Error::TokenInvalid)?;
+    // An exchanged token can be bound to a tenant that its session is not bound to.
+    let about = match (about, token.claims.tid) {
+        (About::Own, Some(tid)) => About::Tenant(TenantKey::Id(tid)),
+        (about, _) => about,
+    };
     let found = app.store.read("session_facts", about, move |db, about| async move { facts::find(&db, sid, &about).await }).await?;
     let facts = found.ok_or(Error::SessionRevoked)?;
-    judge(&token, &facts, now)?;
+    judge(&token, narrowed, &facts, now)?;
     let cap = match &token.claims.scope {
         Some(scope) => Scope::parse(scope).map_err(|_| Error::TokenInvalid)?,
         None => None,
@@ -178,8 +189,10 @@ async fn authenticate_user(app: &App, token: tokens::Presented, accepts: Accepts
 }
 
 /// The session and its user, in the order in which the reasons help most.
-fn judge(token: &tokens::Presented, facts: &Facts, now: Timestamp) -> Result<()> {
+fn judge(token: &tokens::Presented, narrowed: bool, facts: &Facts, now: Timestamp) -> Result<()> {
     let session = &facts.session;
+    let is_exchanged = narrowed && session.tenant_id.is_none() && token.claims.tid.is_some();
+    let fits = if is_exchanged { fits_but_for_tenant } else { fits };
     if !fits(token, session) {
         return Err(Error::TokenInvalid);
     }
@@ -194,10 +207,12 @@ fn judge(token: &tokens::Presented, facts: &Facts, now: Timestamp) -> Result<()>
 /// tenant.
 #[must_use]
 pub fn fits(token: &tokens::Presented, session: &Session) -> bool {
-    let (is_for_change, tid) = (token.kind == Kind::PasswordChange, token.claims.tid);
-    token.claims.sub == session.user_id.as_uuid()
-        && is_for_change == session.must_change
-        && if is_for_change { tid.is_none() } else { tid == session.tenant_id }
+    let tid = if token.kind == Kind::PasswordChange { None } else { session.tenant_id };
+    fits_but_for_tenant(token, session) && token.claims.tid == tid
+}
+
+fn fits_but_for_tenant(token: &tokens::Presented, session: &Session) -> bool {
+    token.claims.sub == session.user_id.as_uuid() && (token.kind == Kind::PasswordChange) == session.must_change
 }
 
 /// Whether a session is live: its user active, not ended, not over, opened under the current epochs of instance and user. Idle expiry
@@ -291,7 +306,7 @@ impl Subject {
     /// # Errors
     /// Those of [`authenticate`] that the database decides.
     pub fn with_facts(&self, facts: Facts, now: Timestamp) -> Result<Self> {
-        judge(&self.token, &facts, now)?;
+        judge(&self.token, self.powers.narrowed, &facts, now)?;
         let subject = Self { facts, ..self.clone() };
         subject.judge_own_tenant()?;
         Ok(subject)
@@ -335,9 +350,13 @@ impl Subject {
             return Ok(());
         }
         let Some(scope) = self.tenant(None)? else { return Ok(()) };
-        judge_tenant_epochs(&self.facts, &scope)?;
-        let epochs = self.facts.session.epochs;
-        let said = [epochs.tenant.unwrap_or_default(), epochs.membership.unwrap_or_default()];
+        let said = if self.facts.session.tenant_id.is_some() {
+            judge_tenant_epochs(&self.facts, &scope)?;
+            let epochs = self.facts.session.epochs;
+            [epochs.tenant.unwrap_or_default(), epochs.membership.unwrap_or_default()]
+        } else {
+            scope.epochs()
+        };
         if self.token.claims.ver.iter().skip(2).eq(&said) { Ok(()) } else { Err(Error::SessionRevoked) }
     }
 }

@@ -32,7 +32,6 @@ use crate::{
         audit_events::Row,
         facts::{self, About, Facts},
         sessions::{self, Rotation, Session},
-        tenants::TenantKey,
     },
     values::{
         opaque::RefreshToken,
@@ -185,10 +184,7 @@ fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
     let cap = narrower(own_cap, step.cap)?;
     let scope = own_scope(&facts, cap.as_ref())?;
     if let Some(asked) = tenant_key(&step.tenant_id)? {
-        let own = scope.as_ref().is_some_and(|scope| match asked {
-            TenantKey::Id(id) => id == scope.tenant().id,
-            TenantKey::ExternalId(id) => Some(&id) == scope.tenant().external_id.as_ref(),
-        });
+        let own = scope.as_ref().is_some_and(|scope| scope.tenant().is_named(&asked));
         if !own {
             return Err(Error::field("tenant_id", "is not the tenant of the session"));
         }
@@ -208,11 +204,11 @@ fn own_scope(facts: &Facts, cap: Option<&PermissionSet>) -> Result<Option<Tenant
 }
 
 /// The asked cap, which must be within the session's.
-fn narrower(own: Option<PermissionSet>, asked: Option<PermissionSet>) -> Result<Option<PermissionSet>> {
+pub(super) fn narrower(own: Option<PermissionSet>, asked: Option<PermissionSet>) -> Result<Option<PermissionSet>> {
     match (own, asked) {
         (own, None) => Ok(own),
         (None, asked) => Ok(asked),
         (Some(own), Some(asked)) if own.covers_all(&asked) => Ok(Some(asked)),
-        _ => Err(Error::field("scope", "is not within the scope of the session")),
+        _ => Err(Error::field("scope", "is not within the scope that it comes from")),
     }
 }

@@ -101,7 +101,7 @@ pub enum Ending {
 /// an event: the holder wanted it to be good for nothing, and it is.
 ///
 /// # Errors
-/// [`Error::TokenInvalid`] for a token of the other kind, which would go on living unnoticed; [`Error::AudienceMismatch`] for a
+/// [`Error::TokenInvalid`] for a token of another kind and for a service account's, which would go on living unnoticed; [`Error::AudienceMismatch`] for a
 /// narrowed token: who holds one must not end the session that it was made from.
 pub async fn end(app: &App, ending: Ending, accepts: Accepts, client: &Client, origin: Origin) -> Result<()> {
     let now = origin.time;
@@ -153,14 +153,16 @@ fn named(app: &App, ending: Ending, accepts: Accepts, now: Timestamp) -> Result<
             }
             let Ok(presented) = tokens::read(app, &token, ExpiryRule::Ignored, now) else { return Ok(None) };
             accepts.judge(&presented, &app.config.tokens.issuer)?;
-            Ok(presented.claims.sid.map(|sid| Named::Access(Box::new(presented), sid)))
+            let sid = presented.claims.sid.ok_or(Error::TokenInvalid)?;
+            Ok(Some(Named::Access(Box::new(presented), sid)))
         }
         Ending::RefreshToken(token) => {
             let token = token.as_str();
             if let Ok(refresh) = RefreshToken::parse(token, &app.roots) {
                 return Ok(Some(Named::Refresh(refresh.session)));
             }
-            if tokens::read(app, token, ExpiryRule::Ignored, now).is_ok() { Err(Error::TokenInvalid) } else { Ok(None) }
+            let is_another = opaque::kind_of(token).is_some_and(|kind| kind != opaque::Kind::Refresh);
+            if is_another || tokens::read(app, token, ExpiryRule::Ignored, now).is_ok() { Err(Error::TokenInvalid) } else { Ok(None) }
         }
     }
 }

@@ -16,7 +16,10 @@ use claims::{Claims, ClaimsError, Expected, ExpiryRule, SubjectKind};
 use jws::{HeaderRule, JwsError};
 use secrecy::SecretString;
 
-use super::access::{TenantScope, workload};
+use super::{
+    access::{TenantScope, workload},
+    callers::Client,
+};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -181,6 +184,41 @@ pub fn mint_for_account(
         roles: tid.map(|_| tenant.map(TenantScope::role_names).unwrap_or_default()),
         permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
         custom: serde_json::Map::new(),
+    };
+    Ok((sign(app, ACCESS_TYPE, claims)?, exp.since(now)))
+}
+
+/// Makes a token of another one: for the wanted audiences, scope and tenant, and good no longer.
+///
+/// # Errors
+/// [`Error::TokenExpired`] for one that is good by the leeway alone; [`Error::Internal`] where signing fails.
+pub fn mint_narrowed(
+    app: &App,
+    from: &Presented,
+    tenant: Option<&TenantScope>,
+    wanted: &Wanted,
+    client: &Client,
+    now: Timestamp,
+) -> Result<(SecretString, Duration)> {
+    let exp = now.plus(app.config.tokens.access_lifetime).min(from.claims.exp);
+    if exp <= now {
+        return Err(Error::TokenExpired);
+    }
+    let of_principal = from.claims.ver.iter().take(2).copied();
+    let claims = Claims {
+        aud: wanted.audience.clone(),
+        client_id: client.id.clone(),
+        iat: now,
+        nbf: now,
+        exp,
+        jti: TokenId::generate(&app.entropy, &app.clock),
+        auth_time: from.claims.auth_time.map(|login| login.min(now)),
+        ver: of_principal.chain(tenant.into_iter().flat_map(TenantScope::epochs)).collect(),
+        scope: wanted.scope.as_ref().map(ToString::to_string),
+        tid: tenant.map(|tenant| tenant.tenant().id),
+        roles: tenant.map(TenantScope::role_names),
+        permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
+        ..from.claims.clone()
     };
     Ok((sign(app, ACCESS_TYPE, claims)?, exp.since(now)))
 }

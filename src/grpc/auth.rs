@@ -13,7 +13,7 @@ use crate::{
         client_credentials,
         login::{self, Attempt, LoggedIn},
         password_change::{self, Change},
-        refresh, sessions, tenants,
+        refresh, sessions, tenants, token_exchange,
         tokens::{TokenSet, Wanted},
         validate::{self, Question},
     },
@@ -125,7 +125,10 @@ async fn issue_token(app: &App, ctx: &Ctx, request: v1::IssueTokenRequest) -> Re
             let (client_id, client_secret) = (grant.client_id.clone(), grant.client_secret.clone());
             client_credentials_grant(app, ctx, client_id, client_secret, request).await?
         }
-        Some(Grant::TokenExchange(_)) => return Err(Error::FeatureDisabled("the grant token_exchange is not served by this version")),
+        Some(Grant::TokenExchange(ref grant)) => {
+            let grant = grant.clone();
+            exchange_grant(app, ctx, grant, request).await?
+        }
         None => return Err(Error::field("grant", "is needed")),
     };
     Ok(v1::IssueTokenResponse { tokens: Some(convert::token_set(set)) })
@@ -169,13 +172,27 @@ async fn client_credentials_grant(
 ) -> Result<TokenSet> {
     let device = convert::device(request.client_info)?;
     let request = client_credentials::Request {
-        origin: ctx.origin(&device, &client_id),
+        origin: ctx.origin(&device, &ctx.client(app).id),
         client_id,
         client_secret,
         tenant_id: request.tenant_id,
         wanted: Wanted::parse(app, &request.scope, request.audience)?,
     };
     client_credentials::issue(app, request).await
+}
+
+async fn exchange_grant(app: &App, ctx: &Ctx, grant: v1::TokenExchangeGrant, request: v1::IssueTokenRequest) -> Result<TokenSet> {
+    convert::device(request.client_info)?;
+    let request = token_exchange::Request {
+        subject_token: grant.subject_token,
+        subject_token_type: grant.subject_token_type,
+        requested_token_type: grant.requested_token_type,
+        tenant_id: request.tenant_id,
+        wanted: Wanted::parse(app, &request.scope, request.audience)?,
+        client: ctx.client(app),
+        now: ctx.now(),
+    };
+    token_exchange::exchange(app, request).await
 }
 
 async fn get_me(_: &App, ctx: &Ctx, _: v1::GetMeRequest) -> Result<v1::GetMeResponse> {

@@ -83,6 +83,17 @@ pub struct Tenant {
     pub created_at: Timestamp,
 }
 
+impl Tenant {
+    /// Whether a key names this one.
+    #[must_use]
+    pub fn is_named(&self, key: &TenantKey) -> bool {
+        match key {
+            TenantKey::Id(id) => self.id == *id,
+            TenantKey::ExternalId(id) => self.external_id.as_ref() == Some(id),
+        }
+    }
+}
+
 impl From<entity::Model> for Tenant {
     fn from(row: entity::Model) -> Self {
         Self {

@@ -37,6 +37,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+pub mod accounts;
 pub mod postgres;
 
 /// A good password.

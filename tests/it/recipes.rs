@@ -89,7 +89,16 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
                 json: json!({ "client_credentials": { "client_id": "doorward", "client_secret": "secret" } }),
                 consumes: false,
             },
-            Recipe { way: "token_exchange", json: json!({ "token_exchange": { "subject_token": caller.access_token } }), consumes: false },
+            Recipe {
+                way: "token_exchange",
+                json: json!({
+                    "token_exchange": {
+                        "subject_token": caller.access_token, "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+                    },
+                    "tenant_id": tenant,
+                }),
+                consumes: false,
+            },
         ],
         "/doorward.v1.AuthService/GetMe" => one(false, json!({})),
         "/doorward.v1.AuthService/ValidateSession" => one(false, json!({ "tenant_id": tenant, "include_tenants": true })),

@@ -5,19 +5,27 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::pb::v1;
 use serde_json::json;
 
-use crate::{golden, harness::*, on_both, probe::*};
+use crate::{
+    golden,
+    harness::{accounts::*, *},
+    on_both,
+    probe::*,
+};
 
 /// Every place, with the kinds that are good there.
-const PLACES: [(&str, &[&str]); 14] = [
-    ("GetMe, authorization", &["access", "narrowed"]),
+const PLACES: [(&str, &[&str]); 17] = [
+    ("GetMe, authorization", &["access", "narrowed", "workload", "workload, narrowed"]),
     ("ListTenants, authorization", &["access", "narrowed"]),
     ("ChangePassword, authorization", &["access", "must-change"]),
-    ("ValidateSession, authorization", &["access"]),
-    ("ValidateSession.access_token", &["access"]),
+    ("ValidateSession, authorization", &["access", "workload"]),
+    ("ValidateSession.access_token", &["access", "workload"]),
     ("Logout, authorization", &["access", "must-change", "expired"]),
     ("Logout.access_token", &["access", "must-change", "expired"]),
     ("Logout.refresh_token", &["refresh"]),
     ("IssueToken.refresh_token", &["refresh"]),
+    ("IssueToken.client_credentials", &["client secret"]),
+    ("IssueToken.token_exchange", &["access", "narrowed"]),
+    ("doorward-caller", &["workload"]),
     ("IssueToken.password", &[]),
     ("Login.password", &[]),
     ("Login.identifier", &[]),
@@ -26,7 +34,7 @@ const PLACES: [(&str, &[&str]); 14] = [
 ];
 
 /// One of every kind, fresh and each of a session of its own, so that using one does not spend another.
-async fn one_of_every_kind(world: &World) -> Vec<(&'static str, String)> {
+async fn one_of_every_kind(world: &World, account: &Account) -> Vec<(&'static str, String)> {
     let access = async || world.login("ann@example.com").await.access_token;
     let forced = async || world.login("new@example.com").await.access_token;
     let retyped = |typ, token: &str| mint(world.app(), typ, &payload(token));
@@ -44,6 +52,10 @@ async fn one_of_every_kind(world: &World) -> Vec<(&'static str, String)> {
         ("expired", mint(world.app(), "at+jwt", &expired)),
         ("must-change", forced().await),
         ("refresh", world.login("ann@example.com").await.refresh_token),
+        ("workload", world.buy(account).await),
+        ("workload, narrowed", world.buy_with(account, |r| r.audience = vec!["doorward-clients".to_owned()]).await.unwrap().access_token),
+        ("workload as pwc+jwt", retyped("pwc+jwt", &world.buy(account).await)),
+        ("client secret", account.secret.clone()),
         ("page", list_tenants(world, &access().await, "").await.unwrap().next_page_token),
         ("access as pwc+jwt", retyped("pwc+jwt", &access().await)),
         ("must-change as at+jwt", retyped("at+jwt", &forced().await)),
@@ -53,7 +65,7 @@ async fn one_of_every_kind(world: &World) -> Vec<(&'static str, String)> {
     ]
 }
 
-async fn present(world: &World, place: &str, token: &str) -> String {
+async fn present(world: &World, account: &Account, place: &str, token: &str) -> String {
     let mut client = world.client();
     let own = token.to_owned();
     let login = |identifier: &str, password: &str, tenant_id: &str| v1::LoginRequest {
@@ -76,6 +88,14 @@ async fn present(world: &World, place: &str, token: &str) -> String {
         "Logout.access_token" => word(world.logout(token).await),
         "Logout.refresh_token" => word(logout_by_refresh(world, token).await),
         "IssueToken.refresh_token" => word(world.refresh(token).await),
+        "IssueToken.client_credentials" => word(world.buy_with(&Account { secret: own, ..account.clone() }, |_| {}).await),
+        "IssueToken.token_exchange" => {
+            let subject_token_type = "urn:ietf:params:oauth:token-type:access_token".to_owned();
+            let grant = v1::TokenExchangeGrant { subject_token: own, subject_token_type, requested_token_type: String::new() };
+            let grant = Some(v1::issue_token_request::Grant::TokenExchange(grant));
+            word(client.issue_token(v1::IssueTokenRequest { grant, ..Default::default() }).await)
+        }
+        "doorward-caller" => word(client.login(called_by(tonic::Request::new(login("ann@example.com", PASSWORD, "")), token)).await),
         "IssueToken.password" => {
             let grant = v1::PasswordGrant { username: "ann@example.com".to_owned(), password: own };
             let grant = Some(v1::issue_token_request::Grant::Password(grant));
@@ -106,11 +126,12 @@ on_both! {
         for slug in ["acme", "blue"] {
             world.member(&world.tenant(slug).await, &ann, &["member"]).await;
         }
+        let account = world.instance_account(&[]).await;
         let mut table = LEGEND.to_owned();
         for (place, good) in PLACES {
-            for (kind, token) in one_of_every_kind(&world).await {
+            for (kind, token) in one_of_every_kind(&world, &account).await {
                 let ended = world.count_events("session.revoked").await;
-                let answer = present(&world, place, &token).await;
+                let answer = present(&world, &account, place, &token).await;
                 let ended = world.count_events("session.revoked").await - ended;
                 let is_logout = place.starts_with("Logout");
                 let got_in = if is_logout { ended == 1 } else { answer == "OK" };

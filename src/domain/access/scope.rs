@@ -38,6 +38,12 @@ impl TenantScope {
         self.membership.as_ref()
     }
 
+    /// The epochs of tenant and membership; 0 where there is no membership.
+    #[must_use]
+    pub fn epochs(&self) -> [i64; 2] {
+        [self.tenant.epoch, self.membership.as_ref().map(|membership| membership.epoch).unwrap_or_default()]
+    }
+
     /// The roles that may be shown.
     #[must_use]
     pub fn roles(&self) -> &[Role] {

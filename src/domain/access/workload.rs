@@ -11,7 +11,7 @@ use crate::{
     store::{
         account_facts::{self, AccountFacts},
         service_accounts::{AccountState, ServiceAccount},
-        tenants::{Tenant, TenantKey, TenantState},
+        tenants::{TenantKey, TenantState},
     },
     values::{
         ids::ServiceAccountId,
@@ -56,7 +56,7 @@ impl Workload {
         let Some(tenant) = &self.facts.tenant else {
             return if asked.is_none() { Ok(None) } else { Err(Error::NotAMember) };
         };
-        if asked.is_some_and(|key| !is_named(tenant, key)) {
+        if asked.is_some_and(|key| !tenant.is_named(key)) {
             return Err(Error::NotAMember);
         }
         let (roles, permissions) = rights(self.facts.roles.clone(), &self.powers);
@@ -139,12 +139,5 @@ fn judge(facts: &AccountFacts) -> Result<()> {
         None | Some(TenantState::Active) => Ok(()),
         Some(TenantState::Suspended | TenantState::Unknown) => Err(Error::TenantSuspended),
         Some(TenantState::Deleted) => Err(Error::NotAMember),
-    }
-}
-
-fn is_named(tenant: &Tenant, key: &TenantKey) -> bool {
-    match key {
-        TenantKey::Id(id) => tenant.id == *id,
-        TenantKey::ExternalId(id) => tenant.external_id.as_ref() == Some(id),
     }
 }

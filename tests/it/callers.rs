@@ -1,0 +1,239 @@
+//! Callers: who they are, what they are refused for, and what their sessions are.
+
+use std::time::Duration;
+
+use doorward::{config::CallersMode, methods::METHODS, pb::v1, store::tenants::Tenant};
+use tonic::Request;
+
+use crate::{
+    access::{set_tenant_state, texts},
+    harness::{accounts::*, *},
+    on_both,
+    probe::{Ask, grant, payload, rows},
+    recipes::{Caller, recipes},
+    wire::{Wire, encode},
+};
+
+const REFUSED: &str = "UNAUTHENTICATED CALLER_UNAUTHENTICATED";
+
+fn login() -> v1::LoginRequest {
+    v1::LoginRequest { identifier: "ann@example.com".to_owned(), password: PASSWORD.to_owned(), ..Default::default() }
+}
+
+async fn given(world: &World) -> (Tenant, Account, String) {
+    world.person("ann@example.com").await;
+    let acme = world.tenant("acme").await;
+    let shop = world.account(&acme, &["member"]).await;
+    let token = world.buy(&shop).await;
+    (acme, shop, token)
+}
+
+/// What a login by this caller gets.
+async fn login_by(world: &World, caller_token: &str) -> Result<v1::LoginResponse, tonic::Status> {
+    world.client().login(called_by(Request::new(login()), caller_token)).await.map(tonic::Response::into_inner)
+}
+
+async fn set_account(world: &World, change: &str) {
+    assert_eq!(world.sql().await.execute(&format!("UPDATE service_accounts SET {change}")).await, 1);
+}
+
+on_both! {
+    async fn a_known_caller_is_the_client_of_the_sessions_it_opens(world: World) {
+        let (_, shop, token) = given(&world).await;
+        let answer = login_by(&world, &token).await.unwrap();
+        assert_eq!(answer.session.unwrap().client_id, shop.id.to_string());
+        let access = answer.tokens.unwrap().access_token;
+        assert_eq!(payload(&access)["client_id"], shop.id.to_string());
+        // The trail says so too, for a good login and for a bad one.
+        let wrong = v1::LoginRequest { password: "wrong".to_owned(), ..login() };
+        assert_eq!(refused(world.client().login(called_by(Request::new(wrong), &token)).await), "INVALID_CREDENTIALS");
+        let trail = rows(&world.sql().await, "audit_events").await;
+        let of_shop = trail.iter().filter(|row| row.contains("login.") && row.contains(&shop.id.to_string())).count();
+        assert_eq!(of_shop, 2, "{trail:#?}");
+    }
+
+    async fn a_caller_must_be_whoever_it_says_in_both_modes(world: World) {
+        let (acme, _, token) = given(&world).await;
+        let narrowed = world.buy_with(&world.account(&acme, &[]).await, |r| r.audience = texts(&["doorward-clients"])).await.unwrap();
+        let person = world.login("ann@example.com").await;
+        let expired = world.buy(&world.account(&acme, &[]).await).await;
+        let mut world = world;
+        for mode in [CallersMode::Optional, CallersMode::Required] {
+            world = world.restart_with(|config| config.callers.mode = Some(mode)).await;
+            let bad = [
+                ("narrowed", narrowed.access_token.as_str()),
+                ("a person's", &person.access_token),
+                ("a refresh token", &person.refresh_token),
+                ("a cut one", &token[..token.len() - 1]),
+                ("garbage", "nobody"),
+            ];
+            for (name, bad) in bad {
+                assert_eq!(refused(login_by(&world, bad).await), "CALLER_UNAUTHENTICATED", "{name}, {mode:?}");
+            }
+        }
+        world.pass(Duration::from_mins(16));
+        assert_eq!(refused(login_by(&world, &expired).await), "CALLER_UNAUTHENTICATED");
+    }
+
+    async fn a_caller_whose_account_is_out_of_use_is_refused_at_once(world: World) {
+        let (acme, shop, token) = given(&world).await;
+        login_by(&world, &token).await.unwrap();
+        for out in ["disabled", "deleted", "resting"] {
+            set_account(&world, &format!("state = '{out}'")).await;
+            assert_eq!(refused(login_by(&world, &token).await), "CALLER_UNAUTHENTICATED", "{out}");
+            assert_eq!(refused(world.buy_with(&shop, |_| {}).await), "INVALID_CREDENTIALS", "{out}");
+            assert_eq!(refused(world.validate(&token).await), "PRINCIPAL_DISABLED", "{out}");
+        }
+        set_account(&world, "state = 'active'").await;
+        login_by(&world, &token).await.unwrap();
+        for (state, reason) in [("suspended", "TENANT_SUSPENDED"), ("deleted", "NOT_A_MEMBER"), ("resting", "TENANT_SUSPENDED")] {
+            set_tenant_state(&world, &acme, state).await;
+            assert_eq!(refused(login_by(&world, &token).await), "CALLER_UNAUTHENTICATED", "{state}");
+            assert_eq!(refused(world.buy_with(&shop, |_| {}).await), reason);
+            assert_eq!(refused(world.validate(&token).await), reason);
+        }
+        set_tenant_state(&world, &acme, "active").await;
+        for moved in ["UPDATE service_accounts SET epoch = epoch + 1", "UPDATE tenants SET epoch = epoch + 1", "UPDATE instance SET epoch = epoch + 1"] {
+            let token = world.buy(&shop).await;
+            login_by(&world, &token).await.unwrap();
+            assert_eq!(world.sql().await.execute(moved).await, 1);
+            assert_eq!(refused(login_by(&world, &token).await), "CALLER_UNAUTHENTICATED", "{moved}");
+            assert_eq!(refused(world.validate(&token).await), "SESSION_REVOKED", "{moved}");
+        }
+    }
+
+    async fn where_callers_must_be_known_a_known_one_gets_what_it_gets_elsewhere(world: World) {
+        let (acme, shop, _) = given(&world).await;
+        world.role(&acme, "seller", &["sales:write"]).await;
+        let ann = Caller::member(&world, &acme, "bob@example.com", &["seller"]).await;
+        let world = world.restart_with(|config| config.callers.mode = Some(CallersMode::Required)).await;
+        // The secret is the proof: this grant alone needs no other.
+        let token = world.buy(&shop).await;
+        let wire = Wire::connect(world.replica.grpc_addr).await;
+        for method in METHODS {
+            for recipe in recipes(method, &ann) {
+                let request = encode(method.input, recipe.json);
+                let by = format!("Bearer {token}");
+                let unknown = wire.call(method.path, &[("authorization", &ann.bearer())], &request).await.outcome();
+                if recipe.way == "client_credentials" {
+                    assert_eq!(unknown, "UNAUTHENTICATED INVALID_CREDENTIALS");
+                } else {
+                    assert_eq!(unknown, REFUSED, "{} {}", method.path, recipe.way);
+                }
+                let known = wire.call(method.path, &[("authorization", &ann.bearer()), ("doorward-caller", &by)], &request).await.outcome();
+                assert_ne!(known, REFUSED, "{} {}", method.path, recipe.way);
+            }
+        }
+        let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        assert_eq!(wire.call(reflection, &[], &[0x3a, 0]).await.outcome(), REFUSED);
+        assert!(wire.call(reflection, &[("doorward-caller", &format!("Bearer {token}"))], &[0x3a, 0]).await.is_ok());
+    }
+
+    async fn a_service_account_is_a_principal_of_its_own(world: World) {
+        let acme = world.tenant("acme").await;
+        world.role(&acme, "seller", &["sales:write"]).await;
+        let (shop, ops) = (world.account(&acme, &["seller"]).await, world.instance_account(&["doorward.service_accounts:read"]).await);
+        for (account, tenant_id) in [(&shop, acme.id.to_string()), (&ops, String::new())] {
+            let token = world.buy(account).await;
+            let me = world.client().get_me(bearer(v1::GetMeRequest {}, &token)).await.unwrap().into_inner();
+            let asked = v1::ValidateSessionRequest { access_token: token.clone(), include_tenants: true, ..Default::default() };
+            let answer = world.validate_with(asked).await.unwrap();
+            for principal in [me.principal, answer.principal] {
+                let Some(v1::principal::Kind::ServiceAccount(said)) = principal.unwrap().kind else { panic!("no service account") };
+                assert_eq!((said.id.clone(), said.tenant_id.as_str()), (account.id.to_string(), tenant_id.as_str()));
+                assert_eq!(said.state(), v1::ServiceAccountState::Active);
+            }
+            assert_eq!((me.session, answer.session), (None, None));
+            let facts = answer.token.unwrap();
+            assert_eq!((facts.auth_time, facts.client_id, facts.audience), (None, account.id.to_string(), vec![world.config.tokens.issuer.clone()]));
+            assert_eq!(answer.tenants.len(), usize::from(!tenant_id.is_empty()));
+            assert_eq!(answer.tenant.map(|tenant| tenant.permissions), (!tenant_id.is_empty()).then(|| texts(&["sales:write"])));
+            // What is for people alone.
+            let superuser = v1::ValidateSessionRequest { access_token: token.clone(), superuser: true, ..Default::default() };
+            assert_eq!(refused(world.validate_with(superuser).await), "SUPERUSER_REQUIRED");
+            assert_eq!(refused(world.client().list_tenants(bearer(v1::ListTenantsRequest::default(), &token)).await), "TOKEN_INVALID");
+            assert_eq!(refused(world.change_password(&token, PASSWORD, "another good long password").await), "TOKEN_INVALID");
+        }
+        let (own, other) = (world.buy(&shop).await, world.tenant("other").await);
+        let ask = |tenant_id: String, permissions: &[&str]| v1::ValidateSessionRequest {
+            access_token: own.clone(), tenant_id, permissions: texts(permissions), any_role: texts(&["seller"]), ..Default::default()
+        };
+        world.validate_with(ask(acme.id.to_string(), &["sales:write"])).await.unwrap();
+        world.validate_with(ask("ext:crm-acme".to_owned(), &["sales:write"])).await.unwrap();
+        assert_eq!(refused(world.validate_with(ask(acme.id.to_string(), &["hr:read"])).await), "PERMISSION_MISSING");
+        for elsewhere in [other.id.to_string(), "ext:crm-other".to_owned(), "ext:none".to_owned()] {
+            assert_eq!(refused(world.validate_with(ask(elsewhere, &[])).await), "NOT_A_MEMBER");
+        }
+        let instance = v1::ValidateSessionRequest { access_token: world.buy(&ops).await, tenant_id: acme.id.to_string(), ..Default::default() };
+        assert_eq!(refused(world.validate_with(instance).await), "NOT_A_MEMBER");
+    }
+
+    async fn a_workload_s_token_is_for_doorward_or_for_others_never_for_both(world: World) {
+        let world = world.restart_with(|config| config.tokens.audience = texts(&["shop", "till"])).await;
+        let (_, shop, _) = given(&world).await;
+        let issuer = world.config.tokens.issuer.clone();
+        let aud = async |audience: &[&str]| world.buy_with(&shop, |request| request.audience = texts(audience)).await;
+        for (asked, expected) in [(&[][..], &[issuer.as_str()][..]), (&[issuer.as_str()], &[issuer.as_str()]), (&["till"], &["till"]), (&["till", "shop"], &["till", "shop"])] {
+            assert_eq!(payload(&aud(asked).await.unwrap().access_token)["aud"], serde_json::json!(expected));
+        }
+        for bad in [&["till", issuer.as_str()][..], &["nobody"], &["till", "till"]] {
+            assert_eq!(refused(aud(bad).await), "INVALID_FIELD", "{bad:?}");
+        }
+        // A scope caps it; in answers and in the claims for those who verify offline.
+        let capped = world.buy_with(&shop, |request| request.scope = "sales:read".to_owned()).await.unwrap();
+        assert_eq!((capped.scope.as_str(), capped.refresh_token.as_str()), ("sales:read", ""));
+        assert_eq!(payload(&capped.access_token)["roles"], serde_json::json!([]));
+    }
+
+    async fn a_narrowed_scope_of_a_caller_caps_what_it_may_do(world: World) {
+        use doorward::domain::callers::{self, Proof};
+        let ops = world.instance_account(&["doorward.deliveries:read", "doorward.service_accounts:read"]).await;
+        let capped = world.buy_with(&ops, |request| request.scope = "doorward.deliveries:*".to_owned()).await.unwrap().access_token;
+        let proof = Proof { certificate: &[], token: Some(&capped) };
+        let caller = callers::authenticate(world.app(), proof, world.clock.now()).await.unwrap().unwrap();
+        assert_eq!(caller.instance_permissions().to_strings(), ["doorward.deliveries:read"]);
+    }
+
+    async fn certificates_stand_for_the_accounts_they_are_mapped_to(world: World) {
+        use doorward::domain::callers::{self, Proof};
+        let (acme, shop, token) = given(&world).await;
+        let till = world.account(&acme, &[]).await;
+        let sql = world.sql().await;
+        let of = async |certificate: &[&str], token: Option<&str>| {
+            let names = texts(certificate);
+            let proof = Proof { certificate: &names, token };
+            let caller = callers::authenticate(world.app(), proof, world.clock.now()).await;
+            caller.map(|caller| caller.map(|caller| caller.account().id)).map_err(|error| error.reason().0)
+        };
+        for (name, account) in [("spiffe://prod/shop", &shop), ("dns:shop.internal", &shop), ("spiffe://prod/till", &till)] {
+            let id = crate::probe::bytes_literal(&sql, account.id.as_uuid().as_bytes());
+            let id = if world.backend == Backend::Postgres { format!("'{}'", account.id) } else { id };
+            sql.execute(&format!("INSERT INTO service_account_certificates (name, service_account_id, created_at) VALUES ('{name}', {id}, 0)")).await;
+        }
+        assert_eq!(of(&["spiffe://prod/shop"], None).await, Ok(Some(shop.id)));
+        assert_eq!(of(&["spiffe://prod/shop", "dns:shop.internal", "dns:elsewhere"], None).await, Ok(Some(shop.id)));
+        // Whom nobody knows is nobody; a name is not part of another.
+        for unmapped in ["spiffe://prod/sho", "spiffe://prod/shop/", "SPIFFE://prod/shop", "shop.internal", "dns:elsewhere"] {
+            assert_eq!(of(&[unmapped], None).await, Ok(None), "{unmapped}");
+        }
+        assert_eq!(of(&["dns:elsewhere"], Some(&token)).await, Ok(Some(shop.id)));
+        assert_eq!(of(&["spiffe://prod/shop"], Some(&token)).await, Ok(Some(shop.id)));
+        // Two identities are none.
+        assert_eq!(of(&["spiffe://prod/till"], Some(&token)).await, Err("CALLER_UNAUTHENTICATED"));
+        assert_eq!(of(&["spiffe://prod/shop", "spiffe://prod/till"], None).await, Err("CALLER_UNAUTHENTICATED"));
+        assert_eq!(of(&["spiffe://prod/shop"], Some("nobody")).await, Err("CALLER_UNAUTHENTICATED"));
+        sql.execute("UPDATE service_accounts SET state = 'disabled'").await;
+        assert_eq!(of(&["spiffe://prod/shop"], None).await, Err("CALLER_UNAUTHENTICATED"));
+    }
+
+    async fn every_token_of_a_workload_is_another(world: World) {
+        let (_, shop, _) = given(&world).await;
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..8 {
+            assert!(seen.insert(world.buy(&shop).await));
+        }
+        let anns = [grant(&world, "ann@example.com", Ask::default()).await, grant(&world, "ann@example.com", Ask::default()).await];
+        let [one, other] = anns.map(|set| payload(&set.unwrap().access_token));
+        assert!(one["jti"] != other["jti"] && one["sid"] != other["sid"]);
+    }
+}
