@@ -31,7 +31,7 @@ use crate::{
     },
     values::{
         ids::{SessionId, UserId},
-        opaque::{self, RefreshToken},
+        opaque::{self, ClientSecret, RefreshToken},
         permission::PermissionSet,
         time::Timestamp,
     },
@@ -161,7 +161,7 @@ fn named(app: &App, ending: Ending, accepts: Accepts, now: Timestamp) -> Result<
             if let Ok(refresh) = RefreshToken::parse(token, &app.roots) {
                 return Ok(Some(Named::Refresh(refresh.session)));
             }
-            let is_another = opaque::kind_of(token).is_some_and(|kind| kind != opaque::Kind::Refresh);
+            let is_another = ClientSecret::parse(token, &app.roots).is_ok();
             if is_another || tokens::read(app, token, ExpiryRule::Ignored, now).is_ok() { Err(Error::TokenInvalid) } else { Ok(None) }
         }
     }
