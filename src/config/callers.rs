@@ -28,8 +28,8 @@ impl Callers {
         section.set(
             key(
                 "mode",
-                "Whether every call needs a caller with an identity of its own: `optional` or `required`. This version knows no \
-                 callers: `required` refuses every call but health.",
+                "Whether every call needs a caller with an identity of its own, a service account by its token or client certificate: \
+                 `optional` or `required`. Health never does.",
             )
             .unset("`optional` while server.grpc_addr is on loopback; beyond, it must be chosen", "\"optional\""),
             &mut callers.mode,
@@ -50,7 +50,7 @@ impl Callers {
             &[(
                 "callers.mode",
                 "must be chosen once server.grpc_addr is not on loopback: \"optional\", where the network decides who may call; \
-                 \"required\" demands callers with an identity, and this version knows none",
+                 \"required\" where every calling backend has a service account",
             )],
         );
     }
