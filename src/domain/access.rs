@@ -206,14 +206,15 @@ pub fn enter(user: &User, standing: Option<Standing>, powers: &Powers) -> Result
         return Err(Error::TenantSuspended);
     }
     let held = if membership.is_some() { roles } else { Vec::new() };
-    let (roles, permissions) = rights(held, powers);
+    let (roles, permissions) = rights(held, powers.cap.as_ref());
     Ok(TenantScope { tenant, membership, roles, permissions, superuser })
 }
 
 /// Facts ∩ scope: the roles that may be shown, and the permissions that count.
-fn rights(roles: Vec<Role>, powers: &Powers) -> (Vec<Role>, PermissionSet) {
-    let all: PermissionSet = roles.iter().flat_map(|role| role.permissions.iter().cloned()).collect();
-    match &powers.cap {
+#[must_use]
+pub fn rights<R: AsRef<PermissionSet>>(roles: Vec<R>, cap: Option<&PermissionSet>) -> (Vec<R>, PermissionSet) {
+    let all: PermissionSet = roles.iter().flat_map(|role| role.as_ref().iter().cloned()).collect();
+    match cap {
         Some(cap) => (Vec::new(), all.intersect(cap)),
         None => (roles, all),
     }
@@ -313,7 +314,7 @@ impl TenantView {
     pub fn listed(standing: Standing, powers: &Powers) -> Self {
         let membership = standing.membership.map(|membership| membership.state);
         let usable = standing.tenant.state == TenantState::Active && membership == Some(MembershipState::Active);
-        let (roles, permissions) = rights(if usable { standing.roles } else { Vec::new() }, powers);
+        let (roles, permissions) = rights(if usable { standing.roles } else { Vec::new() }, powers.cap.as_ref());
         Self { tenant: standing.tenant, membership, roles, permissions }
     }
 }

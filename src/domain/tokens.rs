@@ -97,7 +97,33 @@ impl Wanted {
     }
 }
 
-/// Makes the access token of a session. `scope` is the tenant that the session is bound to, as it is now.
+/// What an access token says of the tenant that its session is bound to.
+#[derive(Clone, Debug)]
+pub struct TenantClaims {
+    /// The names of the roles that it may show.
+    pub roles: Vec<String>,
+    /// What the subject may do there.
+    pub permissions: PermissionSet,
+    /// The tenant's own life of access tokens, if it has one.
+    pub access_lifetime: Option<Duration>,
+}
+
+impl TenantClaims {
+    /// What is said under a tenant's policy.
+    #[must_use]
+    pub fn new(roles: Vec<String>, permissions: PermissionSet, policy: &serde_json::Value) -> Self {
+        let access_lifetime = policy.get("access_lifetime").and_then(serde_json::Value::as_u64).map(Duration::from_secs);
+        Self { roles, permissions, access_lifetime }
+    }
+}
+
+impl From<&TenantScope> for TenantClaims {
+    fn from(scope: &TenantScope) -> Self {
+        Self::new(scope.role_names(), scope.permissions().clone(), &scope.tenant().policy)
+    }
+}
+
+/// Makes the access token of a session. `tenant` is the one that the session is bound to, as it is now.
 ///
 /// # Errors
 /// [`Error::Internal`] where signing fails.
@@ -108,12 +134,27 @@ pub fn mint(
     wanted: &Wanted,
     now: Timestamp,
 ) -> Result<(SecretString, Duration)> {
+    mint_with(app, session, tenant.map(TenantClaims::from), wanted, now)
+}
+
+/// [`mint`], where what is to be said of the tenant was read otherwise.
+///
+/// # Errors
+/// Those of [`mint`].
+pub fn mint_with(
+    app: &App,
+    session: &Session,
+    tenant: Option<TenantClaims>,
+    wanted: &Wanted,
+    now: Timestamp,
+) -> Result<(SecretString, Duration)> {
     let tokens = &app.config.tokens;
     let (typ, lifetime, aud) = if session.must_change {
         (PASSWORD_CHANGE_TYPE, PASSWORD_CHANGE_LIFETIME, vec![tokens.issuer.clone()])
     } else {
         let all = || tokens.audience.iter().chain([&tokens.issuer]).cloned().collect();
-        (ACCESS_TYPE, tokens.access_lifetime, if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
+        let lifetime = tenant.as_ref().and_then(|tenant| tenant.access_lifetime).unwrap_or(tokens.access_lifetime);
+        (ACCESS_TYPE, lifetime.min(tokens.max_access_lifetime), if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
     };
     let exp = now.plus(lifetime).min(session.expires_at);
     let epochs = session.epochs;
@@ -141,8 +182,8 @@ pub fn mint(
         ver,
         scope: wanted.scope.as_ref().map(ToString::to_string),
         tid,
-        roles: tid.map(|_| tenant.map(TenantScope::role_names).unwrap_or_default()),
-        permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
+        permissions: tenant.as_ref().map(|tenant| tenant.permissions.to_strings()),
+        roles: tid.map(|_| tenant.map(|tenant| tenant.roles).unwrap_or_default()),
         custom: serde_json::Map::new(),
     };
     let signer = &app.keys.signing;
