@@ -27,6 +27,7 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -221,7 +222,7 @@ impl Store {
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
         let (store, writer) = (self.clone(), self.pools().writer);
-        self.detached(name, async move {
+        let unit = async move {
             let mut attempts = 1;
             loop {
                 match attempt(writer.clone()).await {
@@ -242,8 +243,10 @@ impl Store {
                     }
                 }
             }
-        })
-        .await
+        };
+        // Its type ends here: futures of futures down to the driver are deeper than the compiler looks.
+        let unit: Pin<Box<dyn Future<Output = Result<T>> + Send>> = Box::pin(unit);
+        self.detached(name, unit).await
     }
 
     /// Runs a read.

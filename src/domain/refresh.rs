@@ -5,15 +5,19 @@
 //! it, and by nobody who reads the database.
 //!
 //! ```text
-//!   login ──► g = 0 ──n = g──► g = 1 ──n = g──► g = 2 ── … ──► expired, idle, revoked, its user or tenant gone
-//!                │              │ ▲               │ ▲                      (nothing moves the chain on, whatever n)
-//!                │              │ └─n = g − 1,    │ └─n = g − 1, within the grace: the same successor again, nothing written
-//!                │              │   the same      │
-//!                └──────┬───────┴─────────────────┘
-//!                       │ n = g − 1 after the grace, or n < g − 1
-//!                       ▼
-//!              reused: the session is over, for whoever holds whichever token
+//!                  login
+//!                    │      ┌─────┐ n = g: one conditional update; g becomes g + 1
+//!                    ▼      ▼     │
+//!                  live, at generation g ◄───┐ n = g − 1, within the grace: the same answer again, nothing moves
+//!                    │          │     └──────┘
+//!   n = g − 1 after  │          │ logout, an operator, a moved epoch; the idle or the absolute lifetime
+//!   the grace, or    │          │
+//!   n < g − 1: reuse │          │
+//!                    ▼          ▼
+//!                  over: no token of the chain does anything any more, for whoever holds it
 //! ```
+//!
+//! Disabled users and suspended tenants and memberships are no state of the chain: it rests, and goes on where they do.
 //!
 //! | presented | then |
 //! |---|---|
