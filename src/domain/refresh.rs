@@ -44,7 +44,7 @@ use super::{
     access::{self, Powers, TenantScope},
     audit::{self, Actor, Event, Origin},
     callers::Client,
-    tokens::{self, TenantClaims, TokenSet, Wanted},
+    tokens::{self, SessionClaims, TenantClaims, TokenSet, Wanted},
 };
 use crate::{
     app::App,
@@ -101,7 +101,7 @@ enum Outcome {
 struct Refreshed {
     /// Whether the token was the one before, whose answer was lost.
     is_healed: bool,
-    session: Session,
+    session: SessionClaims,
     tenant: Option<TenantClaims>,
     cap: Option<PermissionSet>,
 }
@@ -138,16 +138,16 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
         None => judged(app, rotation, request.tenant_id, request.wanted.scope, request.origin).await?,
     };
     let wanted = Wanted { scope: refreshed.cap, audience: request.wanted.audience };
-    let (access_token, expires_in) = tokens::mint_with(app, &refreshed.session, refreshed.tenant, &wanted, now)?;
+    let (access_token, expires_in) = tokens::mint_with(app, refreshed.session, refreshed.tenant, &wanted, now)?;
     Ok(TokenSet { access_token, expires_in, refresh_token: successor.encode(&app.roots), scope: wanted.scope })
 }
 
 /// The ordinary refresh: one statement. None where something is not ordinary.
 async fn at_once(app: &App, rotation: &Rotation) -> Result<Option<Refreshed>> {
     let metrics = Arc::clone(&app.metrics);
-    let unit = |once, rotation| async move {
-        let rotated = rotation::rotate_at_once(once, rotation).await?;
-        rotated.map(moved_on).transpose()
+    let unit = |once, rotation: Rotation| async move {
+        let rotated = rotation::rotate_at_once(once, &rotation).await?;
+        rotated.map(|rotated| moved_on(rotated, rotation)).transpose()
     };
     let then = move |outcome: &Result<Option<Refreshed>>| {
         if let Ok(Some(_)) = outcome {
@@ -158,11 +158,22 @@ async fn at_once(app: &App, rotation: &Rotation) -> Result<Option<Refreshed>> {
 }
 
 /// What the update found, as [`access::enter`] would have it: its conditions are the same.
-fn moved_on(rotated: Rotated) -> Result<Refreshed> {
-    let cap = own_cap(&rotated.session)?;
+fn moved_on(rotated: Rotated, rotation: Rotation) -> Result<Refreshed> {
+    let cap = cap_of(&rotated.scope)?;
     let (roles, permissions) = access::rights(rotated.roles, cap.as_ref());
     let claims = |policy| TenantClaims::new(roles.into_iter().map(|role| role.name).collect(), permissions, &policy);
-    Ok(Refreshed { is_healed: false, session: rotated.session, tenant: rotated.policy.map(claims), cap })
+    let session = SessionClaims {
+        id: rotation.id,
+        user_id: rotated.user_id,
+        tenant_id: rotated.tenant_id,
+        client_id: rotation.client_id,
+        amr: rotated.amr,
+        epochs: rotated.epochs,
+        must_change: false,
+        created_at: rotated.created_at,
+        expires_at: rotated.expires_at,
+    };
+    Ok(Refreshed { is_healed: false, session, tenant: rotated.policy.map(claims), cap })
 }
 
 /// Every other refresh: a transaction.
@@ -339,7 +350,7 @@ async fn reuse(tx: &Tx, facts: &Facts, step: Step) -> Result<Outcome> {
 }
 
 fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
-    let cap = narrower(own_cap(&facts.session)?, step.cap)?;
+    let cap = narrower(cap_of(&facts.session.scope)?, step.cap)?;
     let scope = own_scope(&facts, cap.as_ref())?;
     if let Some(asked) = tenant_key(&step.tenant_id)? {
         let own = scope.as_ref().is_some_and(|scope| match asked {
@@ -351,11 +362,11 @@ fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
         }
     }
     let tenant = scope.as_ref().map(TenantClaims::from);
-    Ok(Outcome::Refreshed(Box::new(Refreshed { is_healed, session: facts.session, tenant, cap })))
+    Ok(Outcome::Refreshed(Box::new(Refreshed { is_healed, session: (&facts.session).into(), tenant, cap })))
 }
 
-fn own_cap(session: &Session) -> Result<Option<PermissionSet>> {
-    Scope::parse(&session.scope).map_err(|_| Error::internal("the session's scope cannot be read"))
+fn cap_of(scope: &str) -> Result<Option<PermissionSet>> {
+    Scope::parse(scope).map_err(|_| Error::internal("the session's scope cannot be read"))
 }
 
 /// The session's tenant as it is now, under the epochs that the session was opened with.

@@ -20,8 +20,12 @@ use super::access::TenantScope;
 use crate::{
     app::App,
     error::{Error, Result},
-    store::sessions::Session,
-    values::{ids::TokenId, permission::PermissionSet, time::Timestamp},
+    store::sessions::{Epochs, Session},
+    values::{
+        ids::{SessionId, TenantId, TokenId, UserId},
+        permission::PermissionSet,
+        time::Timestamp,
+    },
 };
 
 pub mod claims;
@@ -97,6 +101,45 @@ impl Wanted {
     }
 }
 
+/// What an access token says of its session.
+#[derive(Clone, Debug)]
+pub struct SessionClaims {
+    /// The session.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The tenant that it is bound to.
+    pub tenant_id: Option<TenantId>,
+    /// The client whose refresh tokens it answers.
+    pub client_id: String,
+    /// How the person proved who they are, separated by spaces.
+    pub amr: String,
+    /// What it was opened under.
+    pub epochs: Epochs,
+    /// Good for changing the password only.
+    pub must_change: bool,
+    /// When the login happened.
+    pub created_at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+}
+
+impl From<&Session> for SessionClaims {
+    fn from(session: &Session) -> Self {
+        Self {
+            id: session.id,
+            user_id: session.user_id,
+            tenant_id: session.tenant_id,
+            client_id: session.client_id.clone(),
+            amr: session.amr.clone(),
+            epochs: session.epochs,
+            must_change: session.must_change,
+            created_at: session.created_at,
+            expires_at: session.expires_at,
+        }
+    }
+}
+
 /// What an access token says of the tenant that its session is bound to.
 #[derive(Clone, Debug)]
 pub struct TenantClaims {
@@ -134,16 +177,16 @@ pub fn mint(
     wanted: &Wanted,
     now: Timestamp,
 ) -> Result<(SecretString, Duration)> {
-    mint_with(app, session, tenant.map(TenantClaims::from), wanted, now)
+    mint_with(app, session.into(), tenant.map(TenantClaims::from), wanted, now)
 }
 
-/// [`mint`], where what is to be said of the tenant was read otherwise.
+/// [`mint`], where what is to be said was read otherwise.
 ///
 /// # Errors
 /// Those of [`mint`].
 pub fn mint_with(
     app: &App,
-    session: &Session,
+    session: SessionClaims,
     tenant: Option<TenantClaims>,
     wanted: &Wanted,
     now: Timestamp,
@@ -170,7 +213,7 @@ pub fn mint_with(
         sub: session.user_id.as_uuid(),
         sub_kind: SubjectKind::User,
         aud,
-        client_id: session.client_id.clone(),
+        client_id: session.client_id,
         iat: now,
         nbf: now,
         exp,
@@ -187,7 +230,7 @@ pub fn mint_with(
         custom: serde_json::Map::new(),
     };
     let signer = &app.keys.signing;
-    let sign = |claims: &Claims| jws::sign(typ, &signer.kid, signer.algorithm, &signer.key, claims);
+    let sign = |claims: &Claims| jws::sign_with(typ, &signer.kid, signer.algorithm, claims, |message| signer.sign(message));
     let token = match sign(&claims) {
         // Like too many of them: who misses them asks.
         Err(JwsError::TooLong) => sign(&Claims { permissions: None, ..claims }),

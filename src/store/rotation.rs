@@ -10,14 +10,23 @@
 
 use std::time::Duration;
 
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter, QueryResult, Statement, Value, sea_query::Expr,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryResult, Statement, sea_query::Expr};
+use serde_json::Value;
+use uuid::Uuid;
 
-use super::{Db, Once, Tx, entity::session as entity, errors, sessions::Session};
+use super::{
+    Db, Once, Tx,
+    entity::session as entity,
+    errors,
+    sessions::{Epochs, Session},
+};
 use crate::{
     error::{Error, Result},
-    values::{ids::SessionId, permission::PermissionSet, time::Timestamp},
+    values::{
+        ids::{SessionId, TenantId, UserId},
+        permission::PermissionSet,
+        time::Timestamp,
+    },
 };
 
 /// One step of a session's chain of refresh tokens.
@@ -49,13 +58,25 @@ impl Rotation {
     }
 }
 
-/// What the step found.
+/// What the step found: of the session, what an access token says.
 #[derive(Debug)]
 pub struct Rotated {
-    /// The session, one step on.
-    pub session: Session,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The tenant that it is bound to.
+    pub tenant_id: Option<TenantId>,
+    /// The permissions that it is capped to; empty for no cap.
+    pub scope: String,
+    /// How the person proved who they are.
+    pub amr: String,
+    /// What it was opened under, and is still good under.
+    pub epochs: Epochs,
+    /// When the login happened.
+    pub created_at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
     /// The tenant's own lifetimes, where the session is bound to one: a JSON object.
-    pub policy: Option<serde_json::Value>,
+    pub policy: Option<Value>,
     /// The roles in that tenant, the highest level first.
     pub roles: Vec<HeldRole>,
 }
@@ -75,10 +96,10 @@ impl AsRef<PermissionSet> for HeldRole {
     }
 }
 
-/// `min` over two rows, because LEAST is spelt differently by the two databases. A superuser who is no member has no epoch of a membership
-/// (losing the flag moves the user's), and a membership that was suspended since stops them like everybody. The columns are named one by
-/// one: a prepared `*` breaks when a later version adds one. Roles are told as `<characters of the name>:<name><permissions>`, one after
-/// the other, which can be read in one way only.
+/// Each state and epoch is asked for by a scalar subquery over a key: PostgreSQL then looks rows up, whatever its statistics say; what
+/// EXISTS asks for it may also answer by reading a whole table. A superuser who is no member has no epoch of a membership (losing the flag
+/// moves the user's), and a membership that was suspended since stops them like everybody. CASE, because LEAST is spelt differently by the
+/// two databases. Roles are told as `<characters of the name>:<name><permissions>`, one after the other, which can be read in one way only.
 const ROTATE: &str = r"
 UPDATE sessions SET
     refresh_generation = $2 + 1,
@@ -86,8 +107,11 @@ UPDATE sessions SET
     client_id = $5,
     rotated_at = $6,
     last_seen_at = $6,
-    idle_expires_at = (SELECT min(ends.at) FROM (SELECT sessions.expires_at AS at UNION ALL SELECT $6 + COALESCE(
-        (SELECT CAST(t.policy ->> 'idle_lifetime' AS BIGINT) FROM tenants t WHERE t.id = sessions.tenant_id), $7)) AS ends)
+    idle_expires_at = CASE
+        WHEN expires_at < $6 + COALESCE((SELECT CAST(t.policy ->> 'idle_lifetime' AS BIGINT) FROM tenants t WHERE t.id = sessions.tenant_id), $7)
+        THEN expires_at
+        ELSE $6 + COALESCE((SELECT CAST(t.policy ->> 'idle_lifetime' AS BIGINT) FROM tenants t WHERE t.id = sessions.tenant_id), $7)
+        END
 WHERE id = $1
     AND refresh_generation = $2
     AND refresh_digest = $3
@@ -96,26 +120,23 @@ WHERE id = $1
     AND revoked_at IS NULL
     AND idle_expires_at > $6
     AND expires_at > $6
-    AND EXISTS (SELECT 1 FROM instance i WHERE i.epoch = sessions.instance_epoch)
-    AND EXISTS (SELECT 1 FROM users u WHERE u.id = sessions.user_id AND u.state = 'active' AND u.epoch = sessions.user_epoch)
-    AND (sessions.tenant_id IS NULL OR (
-        EXISTS (SELECT 1 FROM tenants t WHERE t.id = sessions.tenant_id AND t.state = 'active' AND t.epoch = sessions.tenant_epoch)
-        AND CASE WHEN sessions.membership_epoch IS NULL
-            THEN NOT EXISTS (SELECT 1 FROM memberships m
-                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'suspended')
-            ELSE EXISTS (SELECT 1 FROM memberships m
-                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active'
-                    AND m.epoch = sessions.membership_epoch)
+    AND instance_epoch = (SELECT i.epoch FROM instance i)
+    AND user_epoch = (SELECT u.epoch FROM users u WHERE u.id = sessions.user_id AND u.state = 'active')
+    AND (tenant_id IS NULL OR (
+        tenant_epoch = (SELECT t.epoch FROM tenants t WHERE t.id = sessions.tenant_id AND t.state = 'active')
+        AND CASE WHEN membership_epoch IS NULL
+            THEN COALESCE((SELECT m.state FROM memberships m
+                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id), 'none') <> 'suspended'
+            ELSE membership_epoch = (SELECT m.epoch FROM memberships m
+                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active')
             END))
-RETURNING id, user_id, tenant_id, client_id, scope, amr, instance_epoch, user_epoch, tenant_epoch, membership_epoch, must_change,
-    created_at, last_seen_at, idle_expires_at, expires_at, ip_address, user_agent, device_name, revoked_at, revoked_reason,
-    refresh_generation, refresh_digest, rotated_at,
-    (SELECT t.policy FROM tenants t WHERE t.id = sessions.tenant_id) AS policy,
+RETURNING user_id, tenant_id, scope, amr, instance_epoch, user_epoch, tenant_epoch, membership_epoch, created_at, expires_at,
+    (SELECT t.policy FROM tenants t WHERE t.id = sessions.tenant_id),
     (SELECT string_agg(length(r.name) || ':' || r.name || CAST(r.permissions AS TEXT), '' ORDER BY r.level DESC, r.name)
         FROM memberships m
             JOIN membership_roles l ON l.membership_id = m.id
             JOIN roles r ON r.id = l.role_id
-        WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active') AS roles
+        WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active')
 ";
 
 /// Moves a session's refresh token from the presented generation to the next, if everything still holds: the digest, the client, both
@@ -133,14 +154,14 @@ pub async fn rotate(tx: &Tx, step: &Rotation) -> Result<bool> {
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the database is away.
-pub async fn rotate_at_once(once: Once, step: Rotation) -> Result<Option<Rotated>> {
-    let rows = once.run(|backend| statement(backend, &step)).await?;
+pub async fn rotate_at_once(once: Once, step: &Rotation) -> Result<Option<Rotated>> {
+    let rows = once.run(|backend| statement(backend, step)).await?;
     rows.first().map(|row| read(row, step.id)).transpose()
 }
 
 fn statement(backend: DbBackend, step: &Rotation) -> Statement {
     let [one, other] = step.takes_over.clone();
-    let values: [Value; 9] = [
+    let values: [sea_orm::Value; 9] = [
         step.id.as_uuid().into(),
         i64::from(step.generation).into(),
         step.digest.to_vec().into(),
@@ -154,11 +175,22 @@ fn statement(backend: DbBackend, step: &Rotation) -> Statement {
     Statement::from_sql_and_values(backend, ROTATE, values)
 }
 
+/// By position: the statement names the columns one by one.
 fn read(row: &QueryResult, id: SessionId) -> Result<Rotated> {
-    let session = entity::Model::from_query_result(row, "").map_err(|_| errors::bad_row("sessions", id))?;
-    let policy = row.try_get("", "policy").map_err(|_| errors::bad_row("tenants", format!("of the session {id}")))?;
-    let roles: Option<String> = row.try_get("", "roles").map_err(|e| errors::from_db(&e))?;
-    Ok(Rotated { session: session.into(), policy, roles: held_roles(roles.as_deref().unwrap_or_default(), id)? })
+    type Columns = (Uuid, Option<Uuid>, String, String, i64, i64, Option<i64>, Option<i64>, i64, i64, Option<Value>, Option<String>);
+    let columns: Columns = row.try_get_many_by_index().map_err(|_| errors::bad_row("sessions", id))?;
+    let (user_id, tenant_id, scope, amr, instance, user, tenant, membership, created_at, expires_at, policy, roles) = columns;
+    Ok(Rotated {
+        user_id: UserId::from_uuid(user_id),
+        tenant_id: tenant_id.map(TenantId::from_uuid),
+        scope,
+        amr,
+        epochs: Epochs { instance, user, tenant, membership },
+        created_at: Timestamp::from_unix(created_at),
+        expires_at: Timestamp::from_unix(expires_at),
+        policy,
+        roles: held_roles(roles.as_deref().unwrap_or_default(), id)?,
+    })
 }
 
 /// Reads what the statement told of the roles.

@@ -84,8 +84,8 @@ on_both! {
             let permissions: &[&str] = if index == 5 { &[] } else { &["sales:read", &permission, "*:list"] };
             role_at(&world, &acme, name, [3, 9, 3, 7, 3, 0, 9, 1][index], permissions).await;
         }
-        for held in [&[][..], &names[5..6], &names[..1], &names[..]] {
-            let email = format!("with{}{}@example.com", held.len(), held.first().map_or(0, |name| name.len()));
+        for (index, held) in [&[][..], &names[5..6], &names[..1], &names[..]].into_iter().enumerate() {
+            let email = format!("person{index}@example.com");
             let person = world.person(&email).await;
             world.member(&acme, &person, held).await;
             let first = world.login_to(&email, &acme).await;
@@ -182,7 +182,7 @@ on_both! {
             assert_eq!((idle(false).await, plain.expires_in), (now + week, 900), "{policy}");
             assert_eq!((idle(true).await, bound.expires_in), ((now + idle_lifetime).min(START + month), access_lifetime), "{policy}");
             assert_eq!((&healed.refresh_token, healed.expires_in), (&bound.refresh_token, access_lifetime), "{policy}");
-            assert_eq!(payload(&bound.access_token)["exp"], now + access_lifetime, "{policy}");
+            assert_eq!(payload(&bound.access_token)["exp"], now + i64::from(access_lifetime), "{policy}");
             world.validate(&bound.access_token).await.unwrap();
         }
         set_policy(&world, r#"{"idle_lifetime": 7200}"#).await;

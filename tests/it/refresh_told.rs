@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::{
     harness::*,
     leaks::logged,
+    life::{eventually, get},
     metrics::Samples,
     on_both,
     probe::*,
@@ -40,7 +41,8 @@ async fn expect(world: &World, token: &str, answer: &str, outcome: &str) {
 
 on_both! {
     async fn every_outcome_is_there_from_zero_on(world: World) {
-        let page = crate::life::get(world.replica.ops_addr, "/metrics").await;
+        eventually("the service's metrics", async || Samples::of(&world.replica).await.sum("doorward_hash_threads", &[]) > 0.0).await;
+        let page = get(world.replica.ops_addr, "/metrics").await;
         for outcome in OUTCOMES {
             assert!(page.contains(&format!("doorward_refreshes_total{{outcome=\"{outcome}\"}} 0")), "{outcome}: {page}");
         }
