@@ -45,7 +45,7 @@ pub struct Metrics {
     credentials: Family<OutcomeLabels, Counter>,
 }
 
-/// What came of a good-looking refresh token.
+/// What came of a refresh token of ours: more than its holder is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refreshed {
     /// It moved the session's chain on.
@@ -54,17 +54,49 @@ pub enum Refreshed {
     Healed,
     /// It was used before: the session was ended.
     Reused,
-    /// The session, its user or its tenant is not good any more, or the token is not of the chain.
-    Refused,
+    /// The session is past its absolute lifetime.
+    Expired,
+    /// Nobody refreshed the session for too long.
+    Idle,
+    /// The session was ended, one by one or by an epoch, or never was.
+    Revoked,
+    /// Its user is disabled or deleted.
+    PrincipalGone,
+    /// Its tenant or membership is suspended or gone.
+    Tenant,
+    /// The session is another client's.
+    ClientMismatch,
+    /// It is not of the session's chain: a restored backup, or another root's secret.
+    Invalid,
 }
 
 impl Refreshed {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Rotated,
+        Self::Healed,
+        Self::Reused,
+        Self::Expired,
+        Self::Idle,
+        Self::Revoked,
+        Self::PrincipalGone,
+        Self::Tenant,
+        Self::ClientMismatch,
+        Self::Invalid,
+    ];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Rotated => "rotated",
             Self::Healed => "healed",
             Self::Reused => "reused",
-            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Idle => "idle",
+            Self::Revoked => "revoked",
+            Self::PrincipalGone => "principal_gone",
+            Self::Tenant => "tenant",
+            Self::ClientMismatch => "client_mismatch",
+            Self::Invalid => "invalid",
         }
     }
 }
@@ -99,7 +131,7 @@ impl Metrics {
         let rpc = Arc::new(rpc::Rpc::register(&mut registry));
         let refreshes = Family::<OutcomeLabels, Counter>::default();
         // From zero on: an alert on an increase does not see the first one of a series that was not there.
-        for outcome in [Refreshed::Rotated, Refreshed::Healed, Refreshed::Reused, Refreshed::Refused] {
+        for outcome in Refreshed::ALL {
             drop(refreshes.get_or_create_owned(&OutcomeLabels { outcome: outcome.as_str() }));
         }
         registry.register("doorward_refreshes", "Refresh tokens of ours that were presented, by what came of them", refreshes.clone());

@@ -2,9 +2,10 @@
 //!
 //! - [`Store::write`] runs a named unit of work in one transaction, immediate on SQLite, and repeats it a few times where it lost a
 //!   race. A unit must not do anything but talk to its [`Tx`]: it may run more than once.
+//! - [`Store::write_once`] runs a named unit of work that is one statement, which needs no transaction around it.
 //! - [`Store::read`] runs a named read.
 //!
-//! Both run in a task of their own. tonic drops a handler when its caller hangs up; a drop while `BEGIN` is on the wire would give the
+//! All run in a task of their own. tonic drops a handler when its caller hangs up; a drop while `BEGIN` is on the wire would give the
 //! connection back to the pool inside an open transaction, and the next borrower would work in it.
 //!
 //! One call holds at most one pooled connection. SQLite has one writer and several readers; PostgreSQL one pool, which [`Store::renew`]
@@ -20,12 +21,14 @@
 //! | `metrics.rs` | what is counted |
 //! | `facts.rs` | everything that a decision about a session needs, in one statement |
 //! | `account_facts.rs` | the same about a service account |
+//! | `rotation.rs` | the one conditional update that moves a refresh token on |
 //! | one file per table | records, finders and writers |
 //!
 //! **A new table**: a migration, an entity, and a file here with its record and functions over [`Db`].
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -34,7 +37,8 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, DbBackend, QueryResult, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
 };
 
 use crate::{
@@ -55,6 +59,7 @@ pub mod memberships;
 mod metrics;
 mod refusal;
 pub mod roles;
+pub mod rotation;
 pub mod schema;
 pub mod service_account_secrets;
 pub mod service_accounts;
@@ -120,6 +125,19 @@ impl Db for Reader {
     }
 }
 
+/// The right to run one statement that writes, and no second one.
+#[derive(Debug)]
+pub struct Once(DatabaseConnection);
+
+impl Once {
+    /// Runs it to its very end. Who takes the first row and leaves has not heard of the commit yet: it comes after the rows, and SQLite's
+    /// driver would not tell that it failed.
+    async fn run(self, statement: impl FnOnce(DbBackend) -> Statement + Send) -> Result<Vec<QueryResult>> {
+        let statement = statement(self.0.get_database_backend());
+        self.0.query_all_raw(statement).await.map_err(|e| errors::from_db(&e))
+    }
+}
+
 impl Store {
     fn new(config: config::Database, mut pools: Pools) -> Self {
         let counted = metrics::Counted::default();
@@ -169,17 +187,55 @@ impl Store {
         F: Fn(Tx, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
+        let work = Arc::new(work);
+        let attempt = move |writer| transaction(writer, input.clone(), Arc::clone(&work));
+        self.repeated(name, attempt, then).await
+    }
+
+    /// Runs `work`, which is one statement, and tells `then` like [`Store::write_then`]. Each statement is a transaction by itself: it is
+    /// whole or absent without BEGIN and COMMIT, and what is between two statements of a transaction, locks that are held over a round trip
+    /// above all, does not exist. For the steps that are one conditional update and decide everything in it.
+    ///
+    /// `input` is cloned for every attempt. Where the connection breaks before the answer, whether the statement took effect is unknown:
+    /// that is [`Error::Unavailable`], and is never repeated here. What the database refused for a race is repeated as in [`Store::write`].
+    ///
+    /// # Errors
+    /// Those of [`Store::write`].
+    pub async fn write_once<I, T, F, Fut>(
+        &self,
+        name: &'static str,
+        input: I,
+        work: F,
+        then: impl FnOnce(&Result<T>) + Send + 'static,
+    ) -> Result<T>
+    where
+        I: Clone + Send + Sync + 'static,
+        T: Send + 'static,
+        F: Fn(Once, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
+        let attempt = move |writer| work(Once(writer), input.clone());
+        self.repeated(name, attempt, then).await
+    }
+
+    /// Runs a unit of work that writes until it loses no race any more, a few times at most.
+    async fn repeated<T, F, Fut>(&self, name: &'static str, attempt: F, then: impl FnOnce(&Result<T>) + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(DatabaseConnection) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
         let (store, writer) = (self.clone(), self.pools().writer);
-        self.detached(name, async move {
-            let mut attempt = 1;
+        let unit = async move {
+            let mut attempts = 1;
             loop {
-                match transaction(&writer, input.clone(), &work).await {
-                    Err(Error::Conflict) if attempt < ATTEMPTS => {
+                match attempt(writer.clone()).await {
+                    Err(Error::Conflict) if attempts < ATTEMPTS => {
                         store.counted.retry();
-                        tracing::debug!(unit = name, attempt, "a unit of work lost a race and is tried again");
+                        tracing::debug!(unit = name, attempts, "a unit of work lost a race and is tried again");
                         // Spread by the attempt's number: those who collided once should not meet again at the same moment.
-                        tokio::time::sleep(Duration::from_millis(u64::from(attempt * attempt) * 3)).await;
-                        attempt += 1;
+                        tokio::time::sleep(Duration::from_millis(u64::from(attempts * attempts) * 3)).await;
+                        attempts += 1;
                     }
                     outcome => {
                         // The connections lead to a server that no longer takes writes; the next ones may lead to the one that does.
@@ -191,8 +247,10 @@ impl Store {
                     }
                 }
             }
-        })
-        .await
+        };
+        // Its type ends here: futures of futures down to the driver are deeper than the compiler looks.
+        let unit: Pin<Box<dyn Future<Output = Result<T>> + Send>> = Box::pin(unit);
+        self.detached(name, unit).await
     }
 
     /// Runs a read.
@@ -276,7 +334,7 @@ impl Store {
     }
 }
 
-async fn transaction<I, T, F, Fut>(writer: &DatabaseConnection, input: I, work: &F) -> Result<T>
+async fn transaction<I, T, F, Fut>(writer: DatabaseConnection, input: I, work: Arc<F>) -> Result<T>
 where
     F: Fn(Tx, I) -> Fut,
     Fut: Future<Output = Result<T>>,

@@ -1,23 +1,34 @@
-//! The yardstick: a tonic handler that returns one message and checks nothing, behind the limits of the real server.
+//! The yardsticks, behind the limits of the real server: a tonic handler that returns one message and checks nothing, and one that moves one
+//! row on by one conditional update (sqlx, prepared, its own commit, a pool of the real server's size).
 
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use doorward::{
-    pb::v1::{self, auth_service_server::AuthService, auth_service_server::AuthServiceServer},
+    config,
+    pb::v1::{self, auth_service_server::AuthService, auth_service_server::AuthServiceServer, issue_token_request::Grant},
     server::{
         connections::{self, Protocol, Shutdown},
         metrics::Connections,
     },
 };
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
-struct Bare(v1::ValidateSessionResponse);
+/// The table whose rows are moved on: the sessions' ids and what a refresh moves, and nothing else.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS bare AS SELECT id, refresh_generation, refresh_digest, rotated_at FROM sessions";
+const MOVE: &str = "UPDATE bare SET refresh_generation = refresh_generation + 1, refresh_digest = $3, rotated_at = $4 \
+                    WHERE id = $1 AND refresh_generation = $2";
 
-/// Serves for ever; prints the address first.
-pub fn serve(answer: &[u8]) -> Result<()> {
-    let answer = prost::Message::decode(answer).context("the answer to give")?;
+struct Bare {
+    validation: v1::ValidateSessionResponse,
+    access_token: String,
+    pool: Option<PgPool>,
+}
+
+/// Serves one of the yardsticks for ever; prints the address first. `database` is for the one that moves a row on.
+pub fn serve(answer: &[u8], database: Option<String>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let any_port: SocketAddr = "127.0.0.1:0".parse()?;
@@ -27,11 +38,49 @@ pub fn serve(answer: &[u8]) -> Result<()> {
             serde_json::json!({ "fields": { "message": "serving", "grpc": listener.local_addr()?, "ops": listener.local_addr()? } })
         );
         let limits = doorward::server::limits(&doorward::config::Server::default());
-        let routes = tonic::service::Routes::new(AuthServiceServer::new(Bare(answer))).prepare().into_axum_router();
+        let bare = Bare::new(answer, database).await?;
+        let routes = tonic::service::Routes::new(AuthServiceServer::new(bare)).prepare().into_axum_router();
         let (_trigger, shutdown) = Shutdown::new();
         connections::serve(listener, routes, Protocol::Http2, limits, Connections::default(), shutdown).await;
         Ok(())
     })
+}
+
+impl Bare {
+    async fn new(answer: &[u8], database: Option<String>) -> Result<Self> {
+        let Some(url) = database else {
+            let validation = prost::Message::decode(answer).context("the answer to give")?;
+            return Ok(Self { validation, access_token: String::new(), pool: None });
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(config::Database::default().max_connections)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect(&url)
+            .await?;
+        for statement in [TABLE, "CREATE UNIQUE INDEX IF NOT EXISTS bare_id_key ON bare (id)", "ANALYZE bare"] {
+            sqlx::query(statement).execute(&pool).await?;
+        }
+        let access_token = String::from_utf8(answer.to_vec())?;
+        Ok(Self { validation: v1::ValidateSessionResponse::default(), access_token, pool: Some(pool) })
+    }
+
+    /// The token is an id and a generation.
+    async fn move_on(&self, token: &str) -> Result<v1::TokenSet> {
+        let (id, generation) = token.split_once(' ').context("an id and a generation")?;
+        let (id, generation): (uuid::Uuid, i64) = (id.parse()?, generation.parse()?);
+        let update = sqlx::query(MOVE).bind(id).bind(generation).bind([7_u8; 32].as_slice()).bind(generation);
+        let moved = update.execute(self.pool.as_ref().context("a database")?).await?;
+        anyhow::ensure!(moved.rows_affected() == 1, "no row was moved on");
+        Ok(v1::TokenSet {
+            access_token: self.access_token.clone(),
+            token_type: "Bearer".to_owned(),
+            expires_in: 900,
+            refresh_token: format!("{id} {}", generation + 1),
+            scope: String::new(),
+        })
+    }
 }
 
 fn nothing<T>() -> Result<Response<T>, Status> {
@@ -41,15 +90,19 @@ fn nothing<T>() -> Result<Response<T>, Status> {
 #[tonic::async_trait]
 impl AuthService for Bare {
     async fn validate_session(&self, _: Request<v1::ValidateSessionRequest>) -> Result<Response<v1::ValidateSessionResponse>, Status> {
-        Ok(Response::new(self.0.clone()))
+        Ok(Response::new(self.validation.clone()))
     }
 
     async fn login(&self, _: Request<v1::LoginRequest>) -> Result<Response<v1::LoginResponse>, Status> {
         nothing()
     }
 
-    async fn issue_token(&self, _: Request<v1::IssueTokenRequest>) -> Result<Response<v1::IssueTokenResponse>, Status> {
-        nothing()
+    async fn issue_token(&self, request: Request<v1::IssueTokenRequest>) -> Result<Response<v1::IssueTokenResponse>, Status> {
+        let Some(Grant::RefreshToken(grant)) = request.into_inner().grant else { return nothing() };
+        match self.move_on(&grant.refresh_token).await {
+            Ok(tokens) => Ok(Response::new(v1::IssueTokenResponse { tokens: Some(tokens) })),
+            Err(error) => Err(Status::internal(format!("{error:#}"))),
+        }
     }
 
     async fn get_me(&self, _: Request<v1::GetMeRequest>) -> Result<Response<v1::GetMeResponse>, Status> {

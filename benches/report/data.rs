@@ -41,6 +41,7 @@ pub struct Data {
     pub tenant_id: String,
     access_tokens: Vec<String>,
     refresh_tokens: Vec<String>,
+    session_ids: Vec<String>,
 }
 
 impl Data {
@@ -76,6 +77,16 @@ impl Data {
         self.refresh_tokens.get(index % self.refresh_tokens.len()).map_or("", String::as_str)
     }
 
+    /// The ids of the sessions.
+    pub fn session_id(&self, index: usize) -> &str {
+        self.session_ids.get(index % self.session_ids.len()).map_or("", String::as_str)
+    }
+
+    /// Where the database is.
+    pub fn url(&self) -> Option<&str> {
+        self.environment.iter().find(|(name, _)| name == "DOORWARD__DATABASE__URL").map(|(_, url)| url.as_str())
+    }
+
     async fn fill(config: Config, mut environment: Vec<(String, String)>, tokens: usize) -> Result<Self> {
         let start = Instant::now();
         environment.push(("DOORWARD__DATABASE__URL".to_owned(), config.database.url.expose_secret().to_owned()));
@@ -97,6 +108,7 @@ impl Data {
             tenant_id: homes.first().context("a tenant")?.id.to_string(),
             access_tokens: Vec::with_capacity(tokens),
             refresh_tokens: Vec::with_capacity(tokens),
+            session_ids: Vec::with_capacity(tokens),
         };
         while data.access_tokens.len() < tokens {
             data.sessions(&app, &people, BATCH.min(tokens - data.access_tokens.len())).await?;
@@ -116,6 +128,7 @@ impl Data {
             self.access_tokens.push(access.expose_secret().to_owned());
             let refresh = refresh.and_then(|token| token.encode(&app.roots)).context("a refresh token")?;
             self.refresh_tokens.push(refresh.expose_secret().to_owned());
+            self.session_ids.push(session.id.to_string());
             opened.push(session);
         }
         app.store

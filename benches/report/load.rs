@@ -134,10 +134,10 @@ pub async fn logins(server: &Process, _: &Data, in_flight: usize, round: Duratio
     .await
 }
 
-/// Refreshes: each worker moves a session of its own on and on.
-pub async fn refreshes(server: &Process, data: &Data, in_flight: usize, round: Duration) -> Result<Load> {
+/// Refreshes: each worker moves a session of its own on and on, from its first token.
+pub async fn refreshes(server: &Process, first: impl Fn(usize) -> String, in_flight: usize, round: Duration) -> Result<Load> {
     drive(server, in_flight, round, |number, channel| {
-        let token = Arc::new(std::sync::Mutex::new(data.refresh_token(number).to_owned()));
+        let token = Arc::new(std::sync::Mutex::new(first(number)));
         move || {
             let (mut client, token) = (AuthServiceClient::new(channel.clone()), Arc::clone(&token));
             async move {

@@ -4,17 +4,18 @@
 //! |---|---|
 //! | `ValidateSession`, on SQLite and PostgreSQL | a bare tonic handler that returns the same message and checks nothing, behind the same limits |
 //! | `Login` | raw argon2id with reused memory, on as many threads |
-//! | refresh, on SQLite and PostgreSQL | |
+//! | refresh, on SQLite | |
+//! | refresh, on PostgreSQL | a bare tonic and sqlx handler that moves one row on by one conditional update, behind the same limits |
 //! | start → first good answer, memory | the bars of the design |
 //!
 //! Everything of Doorward is asked of the real binary, `doorward serve` with its defaults. The server has one core and the load the other
 //! (and PostgreSQL), where `taskset` is found; for logins the server has both. Rounds of Doorward and of the bare handler take turns, so
 //! that a slow moment of the machine meets both. `DOORWARD_BENCH_SECONDS` is the length of a round (4), `DOORWARD_BENCH_TOKENS` how many
-//! distinct access tokens there are (50,000). The table is printed, and written as Markdown to `target/bench-report.md`.
+//! distinct access tokens there are (50,000), `DOORWARD_BENCH_ONLY` one of `starts`, `validations`, `logins` and `refreshes`. The table is printed, and written as Markdown to `target/bench-report.md`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what a bench is for")]
 
-use std::{env, fs, time::Duration};
+use std::{env, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use doorward::pb::v1;
@@ -43,7 +44,7 @@ const IN_FLIGHT: usize = 16;
 
 fn main() -> Result<()> {
     if let Some(answer) = setting("BARE") {
-        return bare::serve(&fs::read(answer)?);
+        return bare::serve(&fs::read(answer)?, setting("BARE_DATABASE"));
     }
     let seconds: u64 = setting("SECONDS").map_or(Ok(4), |text| text.parse()).context("DOORWARD_BENCH_SECONDS")?;
     let tokens: usize = setting("TOKENS").map_or(Ok(50_000), |text| text.parse()).context("DOORWARD_BENCH_TOKENS")?;
@@ -67,11 +68,22 @@ async fn report(round: Duration, tokens: usize) -> Result<()> {
     let databases: Vec<(&str, &Data)> =
         std::iter::once(("SQLite", &sqlite)).chain(on_postgres.as_ref().map(|d| ("PostgreSQL", d))).collect();
 
-    starts(&mut table, &sqlite).await?;
-    validations(&mut table, &databases, folder.path(), round).await?;
-    logins(&mut table, &sqlite, round).await?;
-    for (name, data) in &databases {
-        refreshes(&mut table, name, data, round).await?;
+    let only = setting("ONLY");
+    let is_wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if is_wanted("starts") {
+        starts(&mut table, &sqlite).await?;
+    }
+    if is_wanted("validations") {
+        validations(&mut table, &databases, folder.path(), round).await?;
+    }
+    if is_wanted("logins") {
+        logins(&mut table, &sqlite, round).await?;
+    }
+    if is_wanted("refreshes") {
+        refreshes_on_sqlite(&mut table, &sqlite, round).await?;
+        if let Some(data) = &on_postgres {
+            refreshes_on_postgres(&mut table, data, folder.path(), round).await?;
+        }
     }
     table.print(&format!("{tokens} distinct ES256 tokens, uniform; {ROUNDS} rounds of {} s", round.as_secs()))
 }
@@ -103,7 +115,7 @@ async fn starts(table: &mut Table, data: &Data) -> Result<()> {
 }
 
 /// `ValidateSession` in turns with the bare handler.
-async fn validations(table: &mut Table, databases: &[(&str, &Data)], folder: &std::path::Path, round: Duration) -> Result<()> {
+async fn validations(table: &mut Table, databases: &[(&str, &Data)], folder: &Path, round: Duration) -> Result<()> {
     let (mut bare_loads, mut loads) = (Vec::new(), vec![Vec::new(); databases.len()]);
     let mut servers = Vec::new();
     for (_, data) in databases {
@@ -165,10 +177,41 @@ async fn logins(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
 }
 
 /// Refreshes of sessions of their own.
-async fn refreshes(table: &mut Table, name: &str, data: &Data, round: Duration) -> Result<()> {
+async fn refreshes_on_sqlite(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
     let server = Process::doorward(data, Cores::First)?;
-    let measured = load::refreshes(&server, data, IN_FLIGHT, round).await?;
-    table.load(&format!("refresh, {name}"), &measured, None);
+    let measured = load::refreshes(&server, |number| data.refresh_token(number).to_owned(), IN_FLIGHT, round).await?;
+    table.load("refresh, SQLite", &measured, None);
+    server.stop()
+}
+
+/// The same in turns with the bare update.
+async fn refreshes_on_postgres(table: &mut Table, data: &Data, folder: &Path, round: Duration) -> Result<()> {
+    let server = Process::doorward(data, Cores::First)?;
+    // An answer that is as long as the real one.
+    let answer_file = folder.join("access_token");
+    fs::write(&answer_file, data.access_token(0))?;
+    let bare = Process::bare_update(data, &answer_file)?;
+    let (mut bare_loads, mut loads, mut statements) = (Vec::new(), Vec::new(), 0.0);
+    for turn in 0..=ROUNDS {
+        // Others in each turn: the tokens of the turn before are used up.
+        let session = |number: usize| turn * IN_FLIGHT + number;
+        let bare_load = load::refreshes(&bare, |number| format!("{} 0", data.session_id(session(number))), IN_FLIGHT, round).await?;
+        let before = server.metric("doorward_store_statements_total").await?;
+        let measured = load::refreshes(&server, |number| data.refresh_token(session(number)).to_owned(), IN_FLIGHT, round).await?;
+        statements = (server.metric("doorward_store_statements_total").await? - before) / measured.calls_f64();
+        if turn > 0 {
+            bare_loads.push(bare_load);
+            loads.push(measured);
+        }
+    }
+    let (bare_load, measured) = (Load::median(bare_loads), Load::median(loads));
+    table.load("bare tonic and sqlx handler, one update, PostgreSQL", &bare_load, None);
+    table.load("refresh, PostgreSQL", &measured, Some(&bare_load));
+    let ratio = measured.per_second() / bare_load.per_second();
+    table.row("refresh ÷ bare update, PostgreSQL", &times(ratio), "≥ 0.70", ratio >= 0.70);
+    let rate = measured.per_second();
+    table.row("refresh, PostgreSQL, one core for the server", &per_second(rate), "≥ 1500/s", rate >= 1_500.0);
+    table.row("statements per refresh, PostgreSQL", &format!("{statements:.3}"), "1", (0.999..1.001).contains(&statements));
     server.stop()
 }
 

@@ -54,6 +54,13 @@ impl Process {
         Self::start(command)
     }
 
+    /// The bare handler that moves a row of a data set on by one update.
+    pub fn bare_update(data: &Data, answer: &Path) -> Result<Self> {
+        let mut command = on(Cores::First, &env::current_exe()?);
+        command.env("DOORWARD_BENCH_BARE", answer).env("DOORWARD_BENCH_BARE_DATABASE", data.url().context("a database")?);
+        Self::start(command)
+    }
+
     fn start(mut command: Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut lines = BufReader::new(child.stderr.take().context("standard error")?).lines();

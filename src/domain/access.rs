@@ -27,7 +27,6 @@ use crate::{
     store::{
         facts::{self, About, Facts},
         memberships::{MembershipState, Standing},
-        roles::Role,
         sessions::Session,
         tenants::{TenantKey, TenantState},
         users::{User, UserState},
@@ -280,14 +279,15 @@ pub fn enter(user: &User, standing: Option<Standing>, powers: &Powers) -> Result
         return Err(Error::TenantSuspended);
     }
     let held = if membership.is_some() { roles } else { Vec::new() };
-    let (roles, permissions) = rights(held, powers);
+    let (roles, permissions) = rights(held, powers.cap.as_ref());
     Ok(TenantScope { tenant, membership, roles, permissions, superuser })
 }
 
 /// Facts ∩ scope: the roles that may be shown, and the permissions that count.
-fn rights(roles: Vec<Role>, powers: &Powers) -> (Vec<Role>, PermissionSet) {
-    let all: PermissionSet = roles.iter().flat_map(|role| role.permissions.iter().cloned()).collect();
-    match &powers.cap {
+#[must_use]
+pub fn rights<R: AsRef<PermissionSet>>(roles: Vec<R>, cap: Option<&PermissionSet>) -> (Vec<R>, PermissionSet) {
+    let all: PermissionSet = roles.iter().flat_map(|role| role.as_ref().iter().cloned()).collect();
+    match cap {
         Some(cap) => (Vec::new(), all.intersect(cap)),
         None => (roles, all),
     }

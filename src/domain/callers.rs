@@ -24,6 +24,9 @@ use crate::{
     values::time::Timestamp,
 };
 
+/// The client of sessions that came from another system.
+pub const IMPORTED: &str = "imported";
+
 /// The client that a call's sessions and refresh tokens are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
@@ -41,6 +44,19 @@ impl Client {
             Some(caller) => Self { id: caller.account().id.to_string(), is_known: true },
             None => Self { id: app.config.tokens.default_client_id.clone(), is_known: false },
         }
+    }
+
+    /// The clients whose sessions become this one's when it refreshes them: those of nobody in particular. Only a caller that proved who
+    /// it is takes a session from everybody else.
+    #[must_use]
+    pub fn takes_over(&self, app: &App) -> [Option<String>; 2] {
+        if self.is_known { [Some(app.config.tokens.default_client_id.clone()), Some(IMPORTED.to_owned())] } else { [None, None] }
+    }
+
+    /// Whether it may go on with a session that is of `client_id`, or end it by its refresh token.
+    #[must_use]
+    pub fn fits(&self, app: &App, client_id: &str) -> bool {
+        self.id == client_id || self.takes_over(app).iter().flatten().any(|taken| taken == client_id)
     }
 }
 
@@ -90,7 +106,8 @@ async fn by_token(app: &App, token: &str, now: Timestamp) -> Result<Workload> {
     workload::authenticate(app, &token, Accepts::default()).await
 }
 
-/// What somebody hears whose proof does not hold. A caller learns only that it is not let in: why, is between it and the token endpoint. An outage is none of its faults.
+/// What somebody hears whose proof does not hold. A caller learns only that it is not let in: why, is between it and the token endpoint. An
+/// outage is none of its faults.
 #[must_use]
 pub fn unauthenticated(error: Error) -> Error {
     match error {

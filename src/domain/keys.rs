@@ -8,12 +8,13 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey,
     jwk::{Jwk, ThumbprintHash},
 };
 
-use super::tokens::jws::{KeySet, VerifyingKey};
+use super::tokens::jws::{JwsError, KeySet, VerifyingKey};
 use crate::{
     error::{Error, Result},
     store::{
@@ -47,6 +48,19 @@ pub struct Signer {
     pub algorithm: Algorithm,
     /// Its private half.
     pub key: EncodingKey,
+    /// The same, read once: reading takes as long as signing.
+    pair: EcdsaKeyPair,
+}
+
+impl Signer {
+    /// The signature of a message (RFC 7518, section 3.4), in base64url.
+    ///
+    /// # Errors
+    /// [`JwsError::UnusableKey`] where the library refuses.
+    pub fn sign(&self, message: &[u8]) -> std::result::Result<String, JwsError> {
+        let signature = self.pair.sign(&SystemRandom::new(), message).map_err(|_| JwsError::UnusableKey)?;
+        Ok(URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    }
 }
 
 impl std::fmt::Debug for KeyRing {
@@ -105,7 +119,8 @@ fn assemble(keys: &[SigningKey], roots: &RootSecrets) -> Result<KeyRing> {
         let public = DecodingKey::from_jwk(&jwk).map_err(Error::internal)?;
         verifying.push(VerifyingKey { kid: key.kid.clone(), algorithm, key: public }).map_err(Error::internal)?;
         if key.state == KeyState::Active {
-            signing = Some(Signer { kid: key.kid.clone(), algorithm, key: encoding });
+            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &private).map_err(Error::internal)?;
+            signing = Some(Signer { kid: key.kid.clone(), algorithm, key: encoding, pair });
         }
     }
     Ok(KeyRing { verifying, signing: signing.ok_or_else(|| Error::internal("there is no active signing key"))? })

@@ -4,15 +4,39 @@
 //! `secret(n+1) = HMAC(refresh key, session ‖ n+1 ‖ secret(n))`, so a successor can be derived again by whoever holds the token before
 //! it, and by nobody who reads the database.
 //!
+//! ```text
+//!                  login
+//!                    │      ┌─────┐ n = g: one conditional update; g becomes g + 1
+//!                    ▼      ▼     │
+//!                  live, at generation g ◄───┐ n = g − 1, within the grace: the same answer again, nothing moves
+//!                    │          │     └──────┘
+//!   n = g − 1 after  │          │ logout, an operator, a moved epoch; the idle or the absolute lifetime
+//!   the grace, or    │          │
+//!   n < g − 1: reuse │          │
+//!                    ▼          ▼
+//!                  over: no token of the chain does anything any more, for whoever holds it
+//! ```
+//!
+//! Disabled users and suspended tenants and memberships are no state of the chain: it rests, and goes on where they do.
+//!
 //! | presented | then |
 //! |---|---|
 //! | n = g, digest right | one conditional update moves the row to g+1; new tokens |
 //! | n = g − 1, its successor is the row's, within `tokens.refresh_grace` | the same successor again, nothing written: a lost answer, a double click, two tabs |
 //! | the same after the grace, or n < g − 1 | reuse: the session dies, one event, `REFRESH_TOKEN_REUSED` |
 //! | n > g (restored backup), or a secret that does not fit the row's digest | `TOKEN_INVALID`, nothing ends |
+//! | anything, by another client than the session's | `TOKEN_INVALID`, nothing ends |
 //!
-//! The update itself checks everything again: client, expiries, the states and epochs of instance, user, tenant and membership. Of many
-//! parallel calls one moves the row; the others find themselves one generation behind, within the grace.
+//! Generations decide; the clock says only how long the one before may still heal. So reuse is reuse within one second and after a
+//! restart, and a clock that jumps can shorten or lengthen the grace, but makes no old token a new one.
+//!
+//! **One statement.** The update itself checks everything again: client, expiries, the states and epochs of instance, user, tenant and
+//! membership. Of many parallel calls one moves the row; the others find themselves one generation behind, within the grace. A refresh that
+//! asks for nothing special is that update and nothing else. Where it matches no row, or where the request asks for a scope or a tenant, a
+//! transaction tries again and judges what it then reads, so that a request for more than the session has does not use the token up.
+//!
+//! **Whose.** A session works for its client only. A session of callers without an identity (`tokens.default_client_id`), or one that was
+//! imported, becomes in the same update that of the first known caller that refreshes it.
 
 use std::sync::Arc;
 
@@ -20,7 +44,7 @@ use super::{
     access::{self, Powers, TenantScope},
     audit::{self, Actor, Event, Origin},
     callers::Client,
-    tokens::{self, TokenSet, Wanted},
+    tokens::{self, SessionClaims, TenantClaims, TokenSet, Wanted},
 };
 use crate::{
     app::App,
@@ -31,13 +55,14 @@ use crate::{
         Tx, audit_events,
         audit_events::Row,
         facts::{self, About, Facts},
-        sessions::{self, Rotation, Session},
+        rotation::{self, Rotated, Rotation},
+        sessions::{self, Session},
     },
     values::{
+        ids::SessionId,
         opaque::RefreshToken,
         permission::{PermissionSet, Scope},
         secret,
-        time::Timestamp,
     },
 };
 
@@ -67,15 +92,23 @@ struct Step {
 
 enum Outcome {
     Refreshed(Box<Refreshed>),
-    Reused,
+    Reused(Reuse),
+    /// Nothing was written. What operators are told is more than what the caller is.
+    Refused(Counted, Error),
 }
 
 struct Refreshed {
     /// Whether the token was the one before, whose answer was lost.
     is_healed: bool,
-    session: Session,
-    scope: Option<TenantScope>,
+    session: SessionClaims,
+    tenant: Option<TenantClaims>,
     cap: Option<PermissionSet>,
+}
+
+/// Where the chain stood when an old token of it came.
+struct Reuse {
+    current_generation: u32,
+    seconds_since_rotation: u64,
 }
 
 /// Exchanges a refresh token for a new set.
@@ -87,101 +120,236 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
     let presented = RefreshToken::parse(&request.token, &app.roots).map_err(|_| Error::TokenInvalid)?;
     let successor = presented.successor(&app.roots).ok_or(Error::TokenInvalid)?;
     let now = request.origin.time;
-    let about =
-        audit::About { object_id: Some(presented.session.to_string()), session_id: Some(presented.session), ..audit::About::default() };
-    let step = Step {
-        rotation: Rotation {
-            id: presented.session,
-            client_id: request.client.id.clone(),
-            generation: presented.generation,
-            digest: presented.digest(),
-            successor: successor.digest(),
-            now,
-            idle_expires_at: now.plus(app.config.tokens.idle_lifetime),
-        },
-        grace: app.config.tokens.refresh_grace,
-        tenant_id: request.tenant_id,
-        cap: request.wanted.scope,
-        reuse: audit::failure(app, Event::RefreshTokenReused, &Error::RefreshTokenReused, Actor::System, &request.origin, about),
+    let rotation = Rotation {
+        id: presented.session,
+        takes_over: request.client.takes_over(app),
+        client_id: request.client.id,
+        generation: presented.generation,
+        digest: presented.digest(),
+        successor: successor.digest(),
+        now,
+        idle_lifetime: app.config.tokens.idle_lifetime,
     };
-    let metrics = Arc::clone(&app.metrics);
-    let unit = |tx, step| async move { take_step(tx, step).await };
-    let refreshed = match app.store.write_then("refresh", step, unit, move |outcome| count(&metrics, outcome)).await? {
-        Outcome::Refreshed(refreshed) => refreshed,
-        Outcome::Reused => return Err(Error::RefreshTokenReused),
+    let asks_for_less = !request.tenant_id.is_empty() || request.wanted.scope.is_some();
+    let at_once = if asks_for_less { None } else { at_once(app, &rotation).await? };
+    let refreshed = match at_once {
+        Some(refreshed) => refreshed,
+        None => judged(app, rotation, request.tenant_id, request.wanted.scope, request.origin).await?,
     };
     let wanted = Wanted { scope: refreshed.cap, audience: request.wanted.audience };
-    let (access_token, expires_in) = tokens::mint(app, &refreshed.session, refreshed.scope.as_ref(), &wanted, now)?;
+    let (access_token, expires_in) = tokens::mint_with(app, refreshed.session, refreshed.tenant, &wanted, now)?;
     Ok(TokenSet { access_token, expires_in, refresh_token: successor.encode(&app.roots), scope: wanted.scope })
 }
 
-/// Tells operators apart what clients need not. An outage is none of these, nor is a client that asks for too much with a good token.
-fn count(metrics: &Metrics, outcome: &Result<Outcome>) {
-    let counted = match outcome {
-        Ok(Outcome::Refreshed(refreshed)) if refreshed.is_healed => Counted::Healed,
-        Ok(Outcome::Refreshed(_)) => Counted::Rotated,
-        Ok(Outcome::Reused) => Counted::Reused,
-        Err(Error::Unavailable(_) | Error::Internal(_) | Error::Conflict | Error::InvalidField(_)) => return,
-        Err(_) => Counted::Refused,
+/// The ordinary refresh: one statement. None where something is not ordinary.
+async fn at_once(app: &App, rotation: &Rotation) -> Result<Option<Refreshed>> {
+    let metrics = Arc::clone(&app.metrics);
+    let unit = |once, rotation: Rotation| async move {
+        let rotated = rotation::rotate_at_once(once, &rotation).await?;
+        rotated.map(|rotated| moved_on(rotated, rotation)).transpose()
     };
-    metrics.refreshed(counted);
+    let then = move |outcome: &Result<Option<Refreshed>>| {
+        if let Ok(Some(_)) = outcome {
+            metrics.refreshed(Counted::Rotated);
+        }
+    };
+    app.store.write_once("refresh", rotation.clone(), unit, then).await
+}
+
+/// What the update found, as [`access::enter`] would have it: its conditions are the same.
+fn moved_on(rotated: Rotated, rotation: Rotation) -> Result<Refreshed> {
+    let cap = cap_of(&rotated.scope)?;
+    let (roles, permissions) = access::rights(rotated.roles, cap.as_ref());
+    let claims = |policy| TenantClaims::new(roles.into_iter().map(|role| role.name).collect(), permissions, &policy);
+    let session = SessionClaims {
+        id: rotation.id,
+        user_id: rotated.user_id,
+        tenant_id: rotated.tenant_id,
+        client_id: rotation.client_id,
+        amr: rotated.amr,
+        epochs: rotated.epochs,
+        must_change: false,
+        created_at: rotated.created_at,
+        expires_at: rotated.expires_at,
+    };
+    Ok(Refreshed { is_healed: false, session, tenant: rotated.policy.map(claims), cap })
+}
+
+/// Every other refresh: a transaction.
+async fn judged(app: &App, rotation: Rotation, tenant_id: String, cap: Option<PermissionSet>, origin: Origin) -> Result<Refreshed> {
+    let id = rotation.id;
+    let about = audit::About { object_id: Some(id.to_string()), session_id: Some(id), ..audit::About::default() };
+    let reuse = audit::failure(app, Event::RefreshTokenReused, &Error::RefreshTokenReused, Actor::System, &origin, about);
+    let witness = Witness {
+        metrics: Arc::clone(&app.metrics),
+        session: id,
+        client_id: rotation.client_id.clone(),
+        generation: rotation.generation,
+        request_id: origin.request_id,
+    };
+    let step = Step { rotation, grace: app.config.tokens.refresh_grace, tenant_id, cap, reuse };
+    let unit = |tx, step| async move { take_step(tx, step).await };
+    match app.store.write_then("refresh_judged", step, unit, move |outcome| witness.tell(outcome)).await? {
+        Outcome::Refreshed(refreshed) => Ok(*refreshed),
+        Outcome::Reused(_) => Err(Error::RefreshTokenReused),
+        Outcome::Refused(_, error) => Err(error),
+    }
+}
+
+/// What operators are told of a refresh, in counters and in the log.
+struct Witness {
+    metrics: Arc<Metrics>,
+    session: SessionId,
+    client_id: String,
+    generation: u32,
+    request_id: Option<String>,
+}
+
+impl Witness {
+    fn tell(&self, outcome: &Result<Outcome>) {
+        let counted = match outcome {
+            Ok(Outcome::Refreshed(refreshed)) if refreshed.is_healed => Counted::Healed,
+            Ok(Outcome::Refreshed(_)) => Counted::Rotated,
+            Ok(Outcome::Reused(_)) => Counted::Reused,
+            Ok(Outcome::Refused(counted, _)) => *counted,
+            // An outage is none of these, nor is a client that asks for too much with a good token.
+            Err(error) => match counted(error) {
+                Some(counted) => counted,
+                None => return,
+            },
+        };
+        self.metrics.refreshed(counted);
+        let (session_id, request_id) = (self.session.to_string(), self.request_id.as_deref());
+        match outcome {
+            Ok(Outcome::Reused(reuse)) => tracing::warn!(
+                target: "doorward::security",
+                session_id,
+                request_id,
+                client_id = self.client_id,
+                generation = self.generation,
+                current_generation = reuse.current_generation,
+                seconds_since_rotation = reuse.seconds_since_rotation,
+                "a refresh token was used again: its session was ended"
+            ),
+            Ok(Outcome::Refused(Counted::ClientMismatch, _)) => tracing::warn!(
+                target: "doorward::security",
+                session_id,
+                request_id,
+                client_id = self.client_id,
+                "a client presented another client's refresh token"
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// What a refusal is counted as, as far as its reason tells; none for what says nothing of the token.
+const fn counted(error: &Error) -> Option<Counted> {
+    match error {
+        Error::SessionExpired => Some(Counted::Expired),
+        Error::SessionRevoked => Some(Counted::Revoked),
+        Error::PrincipalDisabled => Some(Counted::PrincipalGone),
+        Error::NotAMember | Error::MembershipSuspended | Error::TenantSuspended => Some(Counted::Tenant),
+        Error::TokenInvalid => Some(Counted::Invalid),
+        _ => None,
+    }
 }
 
 /// The transaction. An error leaves no trace, so a request for more than the session has does not use the token up.
 async fn take_step(tx: Tx, step: Step) -> Result<Outcome> {
-    let rotated = sessions::rotate(&tx, &step.rotation).await?;
-    let facts = facts::find(&tx, step.rotation.id, &About::Own).await?.ok_or(Error::SessionRevoked)?;
+    let rotated = rotation::rotate(&tx, &step.rotation).await?;
+    let found = facts::find(&tx, step.rotation.id, &About::Own).await?;
+    let Some(mut facts) = found else { return Ok(Outcome::Refused(Counted::Revoked, Error::SessionRevoked)) };
     if !rotated {
-        judge_refusal(&facts, &step)?;
-        if !is_lost_answer(&facts.session, &step)? {
-            return reuse(&tx, &facts, step).await;
+        if let Some((counted, error)) = judge_refusal(&facts, &step) {
+            return Ok(Outcome::Refused(counted, error));
+        }
+        match judge_generation(&facts.session, &step)? {
+            Generation::Lost => heal(&tx, &mut facts.session, &step.rotation).await?,
+            Generation::Old => return reuse(&tx, &facts, step).await,
+            Generation::Foreign => return Ok(Outcome::Refused(Counted::Invalid, Error::TokenInvalid)),
         }
     }
     answer(facts, step, !rotated)
 }
 
 /// Why the update matched no row, where it is not the generation.
-fn judge_refusal(facts: &Facts, step: &Step) -> Result<()> {
+fn judge_refusal(facts: &Facts, step: &Step) -> Option<(Counted, Error)> {
     let session = &facts.session;
-    if session.client_id != step.rotation.client_id || session.must_change {
-        return Err(Error::TokenInvalid);
+    if !step.rotation.fits_client(&session.client_id) {
+        return Some((Counted::ClientMismatch, Error::TokenInvalid));
     }
-    access::judge_session(facts, step.rotation.now)?;
+    if session.must_change {
+        return Some((Counted::Invalid, Error::TokenInvalid));
+    }
+    let plain = |error: Error| (counted(&error).unwrap_or(Counted::Invalid), error);
+    if let Err(error) = access::judge_session(facts, step.rotation.now) {
+        return Some(plain(error));
+    }
     if session.idle_expires_at <= step.rotation.now {
-        return Err(Error::SessionExpired);
+        return Some((Counted::Idle, Error::SessionExpired));
     }
-    own_scope(facts, None)?;
-    if step.rotation.generation >= session.refresh_generation { Err(Error::TokenInvalid) } else { Ok(()) }
+    own_scope(facts, None).err().map(plain)
 }
 
-/// Whether the presented token is the one before the current one, and its holder may just have lost the answer. Of the one before, the
-/// row tells whether its secret is of this chain at all; of those further back it does not.
-fn is_lost_answer(session: &Session, step: &Step) -> Result<bool> {
-    if step.rotation.generation.checked_add(1) != Some(session.refresh_generation) {
-        return Ok(false);
-    }
-    if !session.refresh_digest.as_deref().is_some_and(|digest| secret::equal(digest, &step.rotation.successor)) {
-        return Err(Error::TokenInvalid);
-    }
-    Ok(step.grace.as_secs() > 0 && within(session.rotated_at, step.rotation.now, step.grace))
+/// Where a token stands in the chain of its session, when it is not the current one.
+enum Generation {
+    /// It is the one before, and its holder may just have lost the answer.
+    Lost,
+    /// It was used up.
+    Old,
+    /// It is of no moment of this chain that the row knows.
+    Foreign,
 }
 
-fn within(from: Timestamp, now: Timestamp, grace: std::time::Duration) -> bool {
-    now <= from.plus(grace)
+/// Of the token before the current one, the row tells whether its secret is of this chain at all; of those further back it does not.
+fn judge_generation(session: &Session, step: &Step) -> Result<Generation> {
+    let Rotation { generation, digest, successor, now, .. } = &step.rotation;
+    let is_the_row_s = |digest: &[u8; 32]| session.refresh_digest.as_deref().is_some_and(|own| secret::equal(own, digest));
+    if *generation >= session.refresh_generation {
+        // What stopped the update is gone a moment later: it is to be tried again.
+        let is_current = *generation == session.refresh_generation && is_the_row_s(digest);
+        return if is_current { Err(Error::Conflict) } else { Ok(Generation::Foreign) };
+    }
+    if generation.checked_add(1) != Some(session.refresh_generation) {
+        return Ok(Generation::Old);
+    }
+    if !is_the_row_s(successor) {
+        return Ok(Generation::Foreign);
+    }
+    let is_within = step.grace.as_secs() > 0 && *now <= session.rotated_at.plus(step.grace);
+    Ok(if is_within { Generation::Lost } else { Generation::Old })
 }
 
+/// Nothing is written, but for a session of nobody in particular, which is its client's from now on.
+async fn heal(tx: &Tx, session: &mut Session, rotation: &Rotation) -> Result<()> {
+    if session.client_id != rotation.client_id {
+        rotation::take_over(tx, session, &rotation.client_id).await?;
+        session.client_id.clone_from(&rotation.client_id);
+    }
+    Ok(())
+}
+
+/// Of many who come with old tokens at once, one ends the session: that is the one event. The others find it ended.
 async fn reuse(tx: &Tx, facts: &Facts, step: Step) -> Result<Outcome> {
-    if sessions::revoke(tx, facts.session.id, "refresh_token_reused", step.rotation.now).await? {
-        let client_id = Some(facts.session.client_id.clone());
-        let details = serde_json::json!({ "user_id": facts.session.user_id.to_string(), "generation": step.rotation.generation });
-        audit_events::insert(tx, Row { tenant_id: facts.session.tenant_id, client_id, details, ..step.reuse }).await?;
+    let (session, now) = (&facts.session, step.rotation.now);
+    if !sessions::revoke(tx, session.id, "refresh_token_reused", now).await? {
+        return Ok(Outcome::Refused(Counted::Revoked, Error::SessionRevoked));
     }
-    Ok(Outcome::Reused)
+    let reuse = Reuse { current_generation: session.refresh_generation, seconds_since_rotation: now.since(session.rotated_at).as_secs() };
+    let details = serde_json::json!({
+        "user_id": session.user_id.to_string(),
+        "session_client_id": session.client_id,
+        "generation": step.rotation.generation,
+        "current_generation": reuse.current_generation,
+        "seconds_since_rotation": reuse.seconds_since_rotation,
+    });
+    audit_events::insert(tx, Row { tenant_id: session.tenant_id, details, ..step.reuse }).await?;
+    Ok(Outcome::Reused(reuse))
 }
 
 fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
-    let own_cap = Scope::parse(&facts.session.scope).map_err(|_| Error::internal("the session's scope cannot be read"))?;
-    let cap = narrower(own_cap, step.cap)?;
+    let cap = narrower(cap_of(&facts.session.scope)?, step.cap)?;
     let scope = own_scope(&facts, cap.as_ref())?;
     if let Some(asked) = tenant_key(&step.tenant_id)? {
         let own = scope.as_ref().is_some_and(|scope| scope.tenant().is_named(&asked));
@@ -189,7 +357,12 @@ fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
             return Err(Error::field("tenant_id", "is not the tenant of the session"));
         }
     }
-    Ok(Outcome::Refreshed(Box::new(Refreshed { is_healed, session: facts.session, scope, cap })))
+    let tenant = scope.as_ref().map(TenantClaims::from);
+    Ok(Outcome::Refreshed(Box::new(Refreshed { is_healed, session: (&facts.session).into(), tenant, cap })))
+}
+
+fn cap_of(scope: &str) -> Result<Option<PermissionSet>> {
+    Scope::parse(scope).map_err(|_| Error::internal("the session's scope cannot be read"))
 }
 
 /// The session's tenant as it is now, under the epochs that the session was opened with.

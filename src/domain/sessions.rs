@@ -101,19 +101,20 @@ pub enum Ending {
 /// an event: the holder wanted it to be good for nothing, and it is.
 ///
 /// # Errors
-/// [`Error::TokenInvalid`] for a token of another kind and for a service account's, which would go on living unnoticed; [`Error::AudienceMismatch`] for a
-/// narrowed token: who holds one must not end the session that it was made from.
+/// [`Error::TokenInvalid`] for a token of another kind, for a service account's and for another client's refresh token of a live session, which
+/// would all go on living unnoticed; [`Error::AudienceMismatch`] for a narrowed token: who holds one must not end the session that it was
+/// made from.
 pub async fn end(app: &App, ending: Ending, accepts: Accepts, client: &Client, origin: Origin) -> Result<()> {
     let now = origin.time;
     let Some(named) = named(app, ending, accepts, now)? else { return Ok(()) };
     let id = named.session();
     let found = app.store.read("session_to_end", id, |db, id| async move { facts::find(&db, id, &About::Own).await }).await?;
-    let is_its_own = |facts: &Facts| match &named {
-        Named::Access(token, _) => access::fits(token, &facts.session),
-        Named::Refresh(_) => facts.session.client_id == client.id,
-    };
-    let live = found.filter(|facts| is_its_own(facts) && !access::is_over(facts, now));
-    let Some(Facts { session, .. }) = live else { return Ok(()) };
+    let Some(Facts { session, .. }) = found.filter(|facts| !access::is_over(facts, now)) else { return Ok(()) };
+    match &named {
+        Named::Access(token, _) if !access::fits(token, &session) => return Ok(()),
+        Named::Refresh(_) if !client.fits(app, &session.client_id) => return Err(Error::TokenInvalid),
+        Named::Access(..) | Named::Refresh(_) => {}
+    }
     let about = audit::About {
         object_id: Some(id.to_string()),
         tenant_id: session.tenant_id,

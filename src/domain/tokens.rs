@@ -23,8 +23,15 @@ use super::{
 use crate::{
     app::App,
     error::{Error, Result},
-    store::{account_facts::AccountFacts, sessions::Session},
-    values::{ids::TokenId, permission::PermissionSet, time::Timestamp},
+    store::{
+        account_facts::AccountFacts,
+        sessions::{Epochs, Session},
+    },
+    values::{
+        ids::{SessionId, TenantId, TokenId, UserId},
+        permission::PermissionSet,
+        time::Timestamp,
+    },
 };
 
 pub mod claims;
@@ -100,7 +107,72 @@ impl Wanted {
     }
 }
 
-/// Makes the access token of a session. `scope` is the tenant that the session is bound to, as it is now.
+/// What an access token says of its session.
+#[derive(Clone, Debug)]
+pub struct SessionClaims {
+    /// The session.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The tenant that it is bound to.
+    pub tenant_id: Option<TenantId>,
+    /// The client whose refresh tokens it answers.
+    pub client_id: String,
+    /// How the person proved who they are, separated by spaces.
+    pub amr: String,
+    /// What it was opened under.
+    pub epochs: Epochs,
+    /// Good for changing the password only.
+    pub must_change: bool,
+    /// When the login happened.
+    pub created_at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+}
+
+impl From<&Session> for SessionClaims {
+    fn from(session: &Session) -> Self {
+        Self {
+            id: session.id,
+            user_id: session.user_id,
+            tenant_id: session.tenant_id,
+            client_id: session.client_id.clone(),
+            amr: session.amr.clone(),
+            epochs: session.epochs,
+            must_change: session.must_change,
+            created_at: session.created_at,
+            expires_at: session.expires_at,
+        }
+    }
+}
+
+/// What an access token says of the tenant that its session is bound to.
+#[derive(Clone, Debug)]
+pub struct TenantClaims {
+    /// The names of the roles that it may show.
+    pub roles: Vec<String>,
+    /// What the subject may do there.
+    pub permissions: PermissionSet,
+    /// The tenant's own life of access tokens, if it has one.
+    pub access_lifetime: Option<Duration>,
+}
+
+impl TenantClaims {
+    /// What is said under a tenant's policy.
+    #[must_use]
+    pub fn new(roles: Vec<String>, permissions: PermissionSet, policy: &serde_json::Value) -> Self {
+        let access_lifetime = policy.get("access_lifetime").and_then(serde_json::Value::as_u64).map(Duration::from_secs);
+        Self { roles, permissions, access_lifetime }
+    }
+}
+
+impl From<&TenantScope> for TenantClaims {
+    fn from(scope: &TenantScope) -> Self {
+        Self::new(scope.role_names(), scope.permissions().clone(), &scope.tenant().policy)
+    }
+}
+
+/// Makes the access token of a session. `tenant` is the one that the session is bound to, as it is now.
 ///
 /// # Errors
 /// [`Error::Internal`] where signing fails.
@@ -111,12 +183,27 @@ pub fn mint(
     wanted: &Wanted,
     now: Timestamp,
 ) -> Result<(SecretString, Duration)> {
+    mint_with(app, session.into(), tenant.map(TenantClaims::from), wanted, now)
+}
+
+/// [`mint`], where what is to be said was read otherwise.
+///
+/// # Errors
+/// Those of [`mint`].
+pub fn mint_with(
+    app: &App,
+    session: SessionClaims,
+    tenant: Option<TenantClaims>,
+    wanted: &Wanted,
+    now: Timestamp,
+) -> Result<(SecretString, Duration)> {
     let tokens = &app.config.tokens;
     let (typ, lifetime, aud) = if session.must_change {
         (PASSWORD_CHANGE_TYPE, PASSWORD_CHANGE_LIFETIME, vec![tokens.issuer.clone()])
     } else {
         let all = || tokens.audience.iter().chain([&tokens.issuer]).cloned().collect();
-        (ACCESS_TYPE, tokens.access_lifetime, if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
+        let lifetime = tenant.as_ref().and_then(|tenant| tenant.access_lifetime).unwrap_or(tokens.access_lifetime);
+        (ACCESS_TYPE, lifetime.min(tokens.max_access_lifetime), if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
     };
     let exp = now.plus(lifetime).min(session.expires_at);
     let epochs = session.epochs;
@@ -132,7 +219,7 @@ pub fn mint(
         sub: session.user_id.as_uuid(),
         sub_kind: SubjectKind::User,
         aud,
-        client_id: session.client_id.clone(),
+        client_id: session.client_id,
         iat: now,
         nbf: now,
         exp,
@@ -144,8 +231,8 @@ pub fn mint(
         ver,
         scope: wanted.scope.as_ref().map(ToString::to_string),
         tid,
-        roles: tid.map(|_| tenant.map(TenantScope::role_names).unwrap_or_default()),
-        permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
+        permissions: tenant.as_ref().map(|tenant| tenant.permissions.to_strings()),
+        roles: tid.map(|_| tenant.map(|tenant| tenant.roles).unwrap_or_default()),
         custom: serde_json::Map::new(),
     };
     Ok((sign(app, typ, claims)?, exp.since(now)))
@@ -225,7 +312,7 @@ pub fn mint_narrowed(
 
 fn sign(app: &App, typ: &str, claims: Claims) -> Result<SecretString> {
     let signer = &app.keys.signing;
-    let sign = |claims: &Claims| jws::sign(typ, &signer.kid, signer.algorithm, &signer.key, claims);
+    let sign = |claims: &Claims| jws::sign_with(typ, &signer.kid, signer.algorithm, claims, |message| signer.sign(message));
     let token = match sign(&claims) {
         // Like too many of them: who misses them asks.
         Err(JwsError::TooLong) => sign(&Claims { permissions: None, ..claims }),

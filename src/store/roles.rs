@@ -33,6 +33,12 @@ pub struct Role {
     pub permissions: PermissionSet,
 }
 
+impl AsRef<PermissionSet> for Role {
+    fn as_ref(&self) -> &PermissionSet {
+        &self.permissions
+    }
+}
+
 impl TryFrom<entity::Model> for Role {
     type Error = crate::error::Error;
 

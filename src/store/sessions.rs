@@ -1,20 +1,13 @@
-//! Sessions, and the one conditional update that moves a refresh token on.
+//! Sessions. The step of a refresh token is in `rotation.rs`.
 
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QuerySelect, QueryTrait,
-    sea_query::{Condition, Expr, SelectStatement},
+    ColumnTrait, EntityTrait, QueryFilter,
+    sea_query::{Condition, Expr},
 };
 
-use super::{
-    Db, Tx,
-    entity::{instance, membership, session as entity, tenant, user},
-    errors,
-    memberships::MembershipState,
-    tenants::TenantState,
-    users::UserState,
-};
+use super::{Db, Tx, entity::session as entity, errors};
 use crate::{
     error::Result,
     values::{
@@ -190,93 +183,4 @@ async fn mark_revoked(tx: &Tx, reason: &'static str, now: Timestamp, which: Cond
         .await
         .map_err(|e| errors::from_db(&e))?;
     Ok(changed.rows_affected == 1)
-}
-
-/// One step of a session's chain of refresh tokens.
-#[derive(Clone, Debug)]
-pub struct Rotation {
-    /// Which session.
-    pub id: SessionId,
-    /// The client that presents the token.
-    pub client_id: String,
-    /// The generation that was presented.
-    pub generation: u32,
-    /// The digest of the presented secret.
-    pub digest: [u8; 32],
-    /// The digest of its successor.
-    pub successor: [u8; 32],
-    /// When.
-    pub now: Timestamp,
-    /// The new idle expiry, before it is capped by the absolute one.
-    pub idle_expires_at: Timestamp,
-}
-
-/// Moves a session's refresh token from the presented generation to the next, if everything still holds: the digest, the client, both
-/// expiries, the states and epochs of instance, user, tenant and membership. One statement: of many parallel calls at most one answers
-/// `true`.
-///
-/// # Errors
-/// [`crate::error::Error::Unavailable`] where the database is away.
-pub async fn rotate(tx: &Tx, step: &Rotation) -> Result<bool> {
-    let now = step.now.as_unix();
-    let column = |column: entity::Column| Expr::col((entity::Entity, column));
-    // LEAST is spelt differently by the two databases.
-    let idle = Expr::case(column(entity::Column::ExpiresAt).lt(step.idle_expires_at.as_unix()), column(entity::Column::ExpiresAt))
-        .finally(Expr::val(step.idle_expires_at.as_unix()));
-    let principal = exists(
-        user::Entity::find()
-            .filter(Expr::col((user::Entity, user::Column::Id)).equals((entity::Entity, entity::Column::UserId)))
-            .filter(user::Column::State.eq(UserState::Active.as_str()))
-            .filter(Expr::col((user::Entity, user::Column::Epoch)).equals((entity::Entity, entity::Column::UserEpoch))),
-    );
-    let instance = exists(
-        instance::Entity::find()
-            .filter(Expr::col((instance::Entity, instance::Column::Epoch)).equals((entity::Entity, entity::Column::InstanceEpoch))),
-    );
-    let changed = entity::Entity::update_many()
-        .col_expr(entity::Column::RefreshGeneration, Expr::val(i64::from(step.generation) + 1))
-        .col_expr(entity::Column::RefreshDigest, Expr::val(step.successor.to_vec()))
-        .col_expr(entity::Column::RotatedAt, Expr::val(now))
-        .col_expr(entity::Column::LastSeenAt, Expr::val(now))
-        .col_expr(entity::Column::IdleExpiresAt, idle.into())
-        .filter(entity::Column::Id.eq(step.id.as_uuid()))
-        .filter(entity::Column::RefreshGeneration.eq(i64::from(step.generation)))
-        .filter(entity::Column::RefreshDigest.eq(step.digest.to_vec()))
-        .filter(entity::Column::ClientId.eq(step.client_id.as_str()))
-        .filter(entity::Column::MustChange.eq(false))
-        .filter(entity::Column::RevokedAt.is_null())
-        .filter(entity::Column::IdleExpiresAt.gt(now))
-        .filter(entity::Column::ExpiresAt.gt(now))
-        .filter(principal)
-        .filter(instance)
-        .filter(tenant_condition())
-        .exec(&tx.executor())
-        .await
-        .map_err(|e| errors::from_db(&e))?;
-    Ok(changed.rows_affected == 1)
-}
-
-/// The session is bound to no tenant, or its tenant is active and of the same epoch, and so is the membership, if there is to be one.
-fn tenant_condition() -> Condition {
-    let tenant = exists(
-        tenant::Entity::find()
-            .filter(Expr::col((tenant::Entity, tenant::Column::Id)).equals((entity::Entity, entity::Column::TenantId)))
-            .filter(tenant::Column::State.eq(TenantState::Active.as_str()))
-            .filter(Expr::col((tenant::Entity, tenant::Column::Epoch)).equals((entity::Entity, entity::Column::TenantEpoch))),
-    );
-    let membership = exists(
-        membership::Entity::find()
-            .filter(Expr::col((membership::Entity, membership::Column::TenantId)).equals((entity::Entity, entity::Column::TenantId)))
-            .filter(Expr::col((membership::Entity, membership::Column::UserId)).equals((entity::Entity, entity::Column::UserId)))
-            .filter(membership::Column::State.eq(MembershipState::Active.as_str()))
-            .filter(Expr::col((membership::Entity, membership::Column::Epoch)).equals((entity::Entity, entity::Column::MembershipEpoch))),
-    );
-    // Losing the superuser flag moves the user's epoch, so a session without membership needs no look at the flag.
-    let as_member = Condition::any().add(entity::Column::MembershipEpoch.is_null()).add(membership);
-    Condition::any().add(entity::Column::TenantId.is_null()).add(Condition::all().add(tenant).add(as_member))
-}
-
-fn exists<E: EntityTrait>(select: sea_orm::Select<E>) -> Expr {
-    let statement: SelectStatement = select.select_only().expr(Expr::val(1)).into_query();
-    Expr::exists(statement)
 }

@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// The samples of a page, by name and labels as they stand there.
-struct Samples(BTreeMap<String, f64>);
+pub struct Samples(BTreeMap<String, f64>);
 
 impl Samples {
-    async fn of(replica: &Replica) -> Self {
+    pub async fn of(replica: &Replica) -> Self {
         Self::read(&get(replica.ops_addr, "/metrics").await)
     }
 
@@ -36,7 +36,7 @@ impl Samples {
     }
 
     /// The sum of the samples of a name that have all these labels.
-    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has = |sample: &str| labels.iter().all(|(label, value)| sample.contains(&format!("{label}=\"{value}\"")));
         let is_named = |sample: &str| sample.split('{').next() == Some(name);
         self.0.iter().filter(|(sample, _)| is_named(sample) && has(sample)).map(|(_, value)| value).sum()
@@ -89,7 +89,7 @@ on_both! {
             let labels = [("grpc_method", method), ("reason", reason)];
             assert_eq!(samples.sum("doorward_refusals_total", &labels).to_string(), "1", "{method} {reason}");
         }
-        for (outcome, count) in [("rotated", 2.0), ("healed", 1.0), ("reused", 1.0), ("refused", 1.0)] {
+        for (outcome, count) in [("rotated", 2.0), ("healed", 1.0), ("reused", 1.0), ("revoked", 1.0)] {
             assert_eq!(samples.sum("doorward_refreshes_total", &[("outcome", outcome)]).to_string(), count.to_string(), "{outcome}");
         }
         assert_eq!(samples.sum("doorward_hash_hashes_total", &[]).to_string(), "3", "one for the person's password, one a login");

@@ -164,6 +164,29 @@ on_both! {
         assert_eq!(world.count_events("session.refresh_token_reused").await, 1);
     }
 
+    async fn generations_decide_and_not_times(world: World) {
+        world.person("ann@example.com").await;
+        let mut world = world;
+        // Seconds to which the clock goes between the steps and the old token, and whether the server starts anew in between.
+        for (number, (seconds, is_restarted)) in [(0, false), (0, true), (-3_600, false), (-3_600, true), (GRACE, true)].into_iter().enumerate() {
+            at(&world, 0);
+            let first = world.login("ann@example.com").await;
+            let second = world.refresh(&first.refresh_token).await.unwrap();
+            let third = world.refresh(&second.refresh_token).await.unwrap();
+            if is_restarted {
+                world = world.restart_with(|_| {}).await;
+            }
+            at(&world, seconds);
+            // The one before heals, whatever the clock says, as long as it says less than the grace.
+            assert_eq!(world.refresh(&second.refresh_token).await.unwrap().refresh_token, third.refresh_token);
+            assert_eq!(refused(world.refresh(&first.refresh_token).await), "REFRESH_TOKEN_REUSED", "{seconds} {is_restarted}");
+            for token in [&third, &second, &first] {
+                assert_eq!(refused(world.refresh(&token.refresh_token).await), "SESSION_REVOKED");
+            }
+            assert_eq!(world.count_events("session.refresh_token_reused").await, i64::try_from(number).unwrap() + 1);
+        }
+    }
+
     async fn parallel_reuse_is_one_event(world: World) {
         let ann = world.person("ann@example.com").await;
         let first = world.login("ann@example.com").await;

@@ -23,6 +23,8 @@ fn near_misses(token: &str, chance: &mut Chance) -> Vec<String> {
     misses.extend((1..token.len()).map(|start| token[start..].to_owned()));
     misses.extend(["A", "a", "=", "==", " ", "\n", "\0", ".", "AAAA", "\u{e9}"].iter().map(|more| format!("{token}{more}")));
     misses.extend([" ", "\n", "\u{feff}", "dw_rt_", "Bearer "].iter().map(|more| format!("{more}{token}")));
+    misses.extend([".", "A", "dw_rt_", "\u{e9}"].iter().map(|part| part.repeat(60_000 / part.len())));
+    misses.push(format!("{token}{}", "A".repeat(60_000)));
     misses.extend([token.to_uppercase(), token.to_lowercase(), token.replace('_', "-"), format!("{token}{token}")]);
     for (at, letter) in token.char_indices().filter(|(_, letter)| letter.is_ascii_alphabetic()) {
         let other = if letter.is_ascii_lowercase() { letter.to_ascii_uppercase() } else { letter.to_ascii_lowercase() };
@@ -57,11 +59,29 @@ on_both! {
         let token = world.refresh(&second.refresh_token).await.unwrap().refresh_token;
         let before = everything(&world).await;
         let mut client = world.client();
+        let statements = world.app().store.statements();
         for miss in near_misses(&token, &mut Chance::new()) {
             assert_eq!(refused(refresh_with(&mut client, &miss).await), "TOKEN_INVALID", "{miss:?} for {token:?}");
         }
+        assert_eq!(world.app().store.statements(), statements, "a string that is no token of ours asked the database");
         assert_eq!(everything(&world).await, before);
         world.refresh(&token).await.unwrap();
+    }
+
+    async fn no_near_miss_ends_a_session(world: World) {
+        world.person("ann@example.com").await;
+        let token = world.login("ann@example.com").await.refresh_token;
+        let before = everything(&world).await;
+        let statements = world.app().store.statements();
+        for miss in near_misses(&token, &mut Chance::new()) {
+            // An empty one is none: the method looks at the header then.
+            let answer = if miss.is_empty() { "TOKEN_MISSING" } else { "OK" };
+            assert_eq!(word(logout_by_refresh(&world, &miss).await), answer, "{miss:?} for {token:?}");
+        }
+        assert_eq!(world.app().store.statements(), statements, "a string that is no token of ours asked the database");
+        assert_eq!(everything(&world).await, before);
+        logout_by_refresh(&world, &token).await.unwrap();
+        assert_eq!(world.count_events("session.revoked").await, 1);
     }
 
     async fn a_good_tag_over_a_wrong_secret_ends_nothing(world: World) {
@@ -143,7 +163,7 @@ on_both! {
         let world = world.restart_with(|config| "someone-else".clone_into(&mut config.tokens.default_client_id)).await;
         for token in [&second, &first] {
             assert_eq!(refused(world.refresh(&token.refresh_token).await), "TOKEN_INVALID");
-            logout_by_refresh(&world, &token.refresh_token).await.unwrap();
+            assert_eq!(refused(logout_by_refresh(&world, &token.refresh_token).await), "TOKEN_INVALID");
         }
         assert_eq!(world.count_events("session.revoked").await, 0);
         let world = world.restart_with(|config| "doorward".clone_into(&mut config.tokens.default_client_id)).await;

@@ -14,7 +14,7 @@ use doorward::{
     error::{Error, Taken},
     grpc::status,
     store::{
-        Db, Store, Tx, instance, roles,
+        Db, Once, Store, Tx, instance, roles,
         roles::NewRole,
         schema,
         tenants::{self, NewTenant},
@@ -78,6 +78,27 @@ on_both! {
         }
         assert_eq!(world.sql().await.count("SELECT epoch AS n FROM instance").await, 40);
         other.stop().await;
+    }
+
+    async fn a_unit_of_one_statement_is_tried_again_and_told_once(world: World) {
+        let store = &world.app().store;
+        let (tried, told) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
+        for (lost, expected) in [(0, 1), (2, 3), (100, 6)] {
+            let unit = move |_: Once, tried: Arc<AtomicU32>| async move {
+                if tried.fetch_add(1, Ordering::SeqCst) < lost { Err(Error::Conflict) } else { Ok(()) }
+            };
+            let heard = Arc::clone(&told);
+            let then = move |outcome: &Result<(), Error>| heard.lock().unwrap().push(outcome.is_ok());
+            let outcome = store.write_once("once", Arc::clone(&tried), unit, then).await;
+            assert_eq!((outcome.is_ok(), tried.swap(0, Ordering::SeqCst)), (lost < 100, expected));
+        }
+        assert_eq!(*told.lock().unwrap(), [true, true, false]);
+        let unit = move |_: Once, tried: Arc<AtomicU32>| async move {
+            tried.fetch_add(1, Ordering::SeqCst);
+            Err::<(), _>(Error::Unavailable("the connection broke".to_owned()))
+        };
+        store.write_once("once", Arc::clone(&tried), unit, |_| {}).await.unwrap_err();
+        assert_eq!(tried.load(Ordering::SeqCst), 1, "whether it took effect is unknown");
     }
 
     async fn a_lost_race_is_tried_again_and_nothing_else_is(world: World) {

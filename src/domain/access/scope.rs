@@ -153,7 +153,7 @@ impl TenantView {
     pub fn listed(standing: Standing, powers: &Powers) -> Self {
         let membership = standing.membership.map(|membership| membership.state);
         let usable = standing.tenant.state == TenantState::Active && membership == Some(MembershipState::Active);
-        let (roles, permissions) = rights(if usable { standing.roles } else { Vec::new() }, powers);
+        let (roles, permissions) = rights(if usable { standing.roles } else { Vec::new() }, powers.cap.as_ref());
         Self { tenant: standing.tenant, membership, roles, permissions }
     }
 }

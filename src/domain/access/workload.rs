@@ -59,7 +59,7 @@ impl Workload {
         if asked.is_some_and(|key| !tenant.is_named(key)) {
             return Err(Error::NotAMember);
         }
-        let (roles, permissions) = rights(self.facts.roles.clone(), &self.powers);
+        let (roles, permissions) = rights(self.facts.roles.clone(), self.powers.cap.as_ref());
         Ok(Some(TenantScope { tenant: tenant.clone(), membership: None, roles, permissions, superuser: false }))
     }
 

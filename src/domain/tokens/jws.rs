@@ -219,12 +219,26 @@ pub fn verify(token: &str, keys: &KeySet, rule: &HeaderRule) -> Result<Verified,
 /// [`JwsError::Unserialisable`] for a payload that JSON cannot hold, [`JwsError::TooLong`] for a token that [`verify`] would
 /// refuse for its length.
 pub fn sign(typ: &str, kid: &str, algorithm: Algorithm, key: &EncodingKey, payload: &impl Serialize) -> Result<String, JwsError> {
-    let alg = name(algorithm).ok_or(JwsError::UnusableKey)?;
     is_long_enough(algorithm, key.as_bytes())?;
+    let signature = |message: &[u8]| crypto::sign(message, key, algorithm).map_err(|_| JwsError::UnusableKey);
+    sign_with(typ, kid, algorithm, payload, signature)
+}
+
+/// [`sign`] by a key that was read before: `signature` gives the signature of a message in base64url.
+///
+/// # Errors
+/// Those of [`sign`].
+pub fn sign_with(
+    typ: &str,
+    kid: &str,
+    algorithm: Algorithm,
+    payload: &impl Serialize,
+    signature: impl FnOnce(&[u8]) -> Result<String, JwsError>,
+) -> Result<String, JwsError> {
+    let alg = name(algorithm).ok_or(JwsError::UnusableKey)?;
     let header = encode(&serde_json::json!({ "typ": typ, "alg": alg, "kid": kid }))?;
     let message = format!("{header}.{}", encode(payload)?);
-    let signature = crypto::sign(message.as_bytes(), key, algorithm).map_err(|_| JwsError::UnusableKey)?;
-    let token = format!("{message}.{signature}");
+    let token = format!("{message}.{}", signature(message.as_bytes())?);
     if token.len() > MAX_TOKEN_BYTES {
         return Err(JwsError::TooLong);
     }

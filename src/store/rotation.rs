@@ -1,0 +1,229 @@
+//! The one conditional update that moves a session's refresh token on, and what its answer needs.
+//!
+//! It is written out, once for both databases, since it is the statement that single use depends on: everything that may stop a refresh
+//! stands in its WHERE, so that nothing can change between a look and the step. Of many parallel calls at most one matches; the others wait
+//! for it and find another generation.
+//!
+//! What it returns suffices to answer: RETURNING may ask other tables by scalar subqueries, on both databases, and they see the moment
+//! that the conditions saw. So an ordinary refresh is this statement and nothing else ([`rotate_at_once`]); where more must be decided
+//! before the token may be used up, the same statement runs in a transaction ([`rotate`]).
+
+use std::time::Duration;
+
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryResult, Statement, sea_query::Expr};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{
+    Db, Once, Tx,
+    entity::session as entity,
+    errors,
+    sessions::{Epochs, Session},
+};
+use crate::{
+    error::{Error, Result},
+    values::{
+        ids::{SessionId, TenantId, UserId},
+        permission::PermissionSet,
+        time::Timestamp,
+    },
+};
+
+/// One step of a session's chain of refresh tokens.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// Which session.
+    pub id: SessionId,
+    /// The client that presents the token.
+    pub client_id: String,
+    /// Clients whose sessions become this client's by the step.
+    pub takes_over: [Option<String>; 2],
+    /// The generation that was presented.
+    pub generation: u32,
+    /// The digest of the presented secret.
+    pub digest: [u8; 32],
+    /// The digest of its successor.
+    pub successor: [u8; 32],
+    /// When.
+    pub now: Timestamp,
+    /// How long the session may go without a refresh, where its tenant has no word in it.
+    pub idle_lifetime: Duration,
+}
+
+impl Rotation {
+    /// Whether the client may go on with the sessions of that client.
+    #[must_use]
+    pub fn fits_client(&self, client_id: &str) -> bool {
+        self.client_id == client_id || self.takes_over.iter().flatten().any(|taken| taken == client_id)
+    }
+}
+
+/// What the step found: of the session, what an access token says.
+#[derive(Debug)]
+pub struct Rotated {
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The tenant that it is bound to.
+    pub tenant_id: Option<TenantId>,
+    /// The permissions that it is capped to; empty for no cap.
+    pub scope: String,
+    /// How the person proved who they are.
+    pub amr: String,
+    /// What it was opened under, and is still good under.
+    pub epochs: Epochs,
+    /// When the login happened.
+    pub created_at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+    /// The tenant's own lifetimes, where the session is bound to one: a JSON object.
+    pub policy: Option<Value>,
+    /// The roles in that tenant, the highest level first.
+    pub roles: Vec<HeldRole>,
+}
+
+/// A role as a token tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRole {
+    /// Its name.
+    pub name: String,
+    /// What it allows.
+    pub permissions: PermissionSet,
+}
+
+impl AsRef<PermissionSet> for HeldRole {
+    fn as_ref(&self) -> &PermissionSet {
+        &self.permissions
+    }
+}
+
+/// Each state and epoch is asked for by a scalar subquery over a key: PostgreSQL then looks rows up, whatever its statistics say; what
+/// EXISTS asks for it may also answer by reading a whole table. A superuser who is no member has no epoch of a membership (losing the flag
+/// moves the user's), and a membership that was suspended since stops them like everybody. CASE, because LEAST is spelt differently by the
+/// two databases. Roles are told as `<characters of the name>:<name><permissions>`, one after the other, which can be read in one way only.
+const ROTATE: &str = r"
+UPDATE sessions SET
+    refresh_generation = $2 + 1,
+    refresh_digest = $4,
+    client_id = $5,
+    rotated_at = $6,
+    last_seen_at = $6,
+    idle_expires_at = CASE
+        WHEN expires_at < $6 + COALESCE((SELECT CAST(t.policy ->> 'idle_lifetime' AS BIGINT) FROM tenants t WHERE t.id = sessions.tenant_id), $7)
+        THEN expires_at
+        ELSE $6 + COALESCE((SELECT CAST(t.policy ->> 'idle_lifetime' AS BIGINT) FROM tenants t WHERE t.id = sessions.tenant_id), $7)
+        END
+WHERE id = $1
+    AND refresh_generation = $2
+    AND refresh_digest = $3
+    AND client_id IN ($5, $8, $9)
+    AND must_change = FALSE
+    AND revoked_at IS NULL
+    AND idle_expires_at > $6
+    AND expires_at > $6
+    AND instance_epoch = (SELECT i.epoch FROM instance i)
+    AND user_epoch = (SELECT u.epoch FROM users u WHERE u.id = sessions.user_id AND u.state = 'active')
+    AND (tenant_id IS NULL OR (
+        tenant_epoch = (SELECT t.epoch FROM tenants t WHERE t.id = sessions.tenant_id AND t.state = 'active')
+        AND CASE WHEN membership_epoch IS NULL
+            THEN COALESCE((SELECT m.state FROM memberships m
+                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id), 'none') <> 'suspended'
+            ELSE membership_epoch = (SELECT m.epoch FROM memberships m
+                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active')
+            END))
+RETURNING user_id, tenant_id, scope, amr, instance_epoch, user_epoch, tenant_epoch, membership_epoch, created_at, expires_at,
+    (SELECT t.policy FROM tenants t WHERE t.id = sessions.tenant_id),
+    (SELECT string_agg(length(r.name) || ':' || r.name || CAST(r.permissions AS TEXT), '' ORDER BY r.level DESC, r.name)
+        FROM memberships m
+            JOIN membership_roles l ON l.membership_id = m.id
+            JOIN roles r ON r.id = l.role_id
+        WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active')
+";
+
+/// Moves a session's refresh token from the presented generation to the next, if everything still holds: the digest, the client, both
+/// expiries, the states and epochs of instance, user, tenant and membership. Answers whether it did: of many parallel calls at most one.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn rotate(tx: &Tx, step: &Rotation) -> Result<bool> {
+    let executor = tx.executor();
+    let rows = executor.query_all_raw(statement(executor.get_database_backend(), step)).await.map_err(|e| errors::from_db(&e))?;
+    Ok(!rows.is_empty())
+}
+
+/// The same as a unit of work of its own; none where something does not hold.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn rotate_at_once(once: Once, step: &Rotation) -> Result<Option<Rotated>> {
+    let rows = once.run(|backend| statement(backend, step)).await?;
+    rows.first().map(|row| read(row, step.id)).transpose()
+}
+
+fn statement(backend: DbBackend, step: &Rotation) -> Statement {
+    let [one, other] = step.takes_over.clone();
+    let values: [sea_orm::Value; 9] = [
+        step.id.as_uuid().into(),
+        i64::from(step.generation).into(),
+        step.digest.to_vec().into(),
+        step.successor.to_vec().into(),
+        step.client_id.clone().into(),
+        step.now.as_unix().into(),
+        i64::try_from(step.idle_lifetime.as_secs()).unwrap_or(i64::MAX).into(),
+        one.into(),
+        other.into(),
+    ];
+    Statement::from_sql_and_values(backend, ROTATE, values)
+}
+
+/// By position: the statement names the columns one by one.
+fn read(row: &QueryResult, id: SessionId) -> Result<Rotated> {
+    type Columns = (Uuid, Option<Uuid>, String, String, i64, i64, Option<i64>, Option<i64>, i64, i64, Option<Value>, Option<String>);
+    let columns: Columns = row.try_get_many_by_index().map_err(|_| errors::bad_row("sessions", id))?;
+    let (user_id, tenant_id, scope, amr, instance, user, tenant, membership, created_at, expires_at, policy, roles) = columns;
+    Ok(Rotated {
+        user_id: UserId::from_uuid(user_id),
+        tenant_id: tenant_id.map(TenantId::from_uuid),
+        scope,
+        amr,
+        epochs: Epochs { instance, user, tenant, membership },
+        created_at: Timestamp::from_unix(created_at),
+        expires_at: Timestamp::from_unix(expires_at),
+        policy,
+        roles: held_roles(roles.as_deref().unwrap_or_default(), id)?,
+    })
+}
+
+/// Reads what the statement told of the roles.
+fn held_roles(mut text: &str, id: SessionId) -> Result<Vec<HeldRole>> {
+    let bad = || errors::bad_row("roles", format!("of the session {id}"));
+    let mut roles = Vec::new();
+    while !text.is_empty() {
+        let (length, rest) = text.split_once(':').ok_or_else(bad)?;
+        let characters: usize = length.parse().map_err(|_| bad())?;
+        let bytes = rest.char_indices().nth(characters).map(|(at, _)| at).ok_or_else(bad)?;
+        let (name, rest) = rest.split_at(bytes);
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Vec<String>>();
+        let permissions = values.next().and_then(std::result::Result::ok).ok_or_else(bad)?;
+        let permissions = PermissionSet::parse(permissions).map_err(|_| bad())?;
+        text = rest.get(values.byte_offset()..).ok_or_else(bad)?;
+        roles.push(HeldRole { name: name.to_owned(), permissions });
+    }
+    Ok(roles)
+}
+
+/// Makes a session the presenting client's without a step of its chain: its holder comes back for an answer that was lost.
+///
+/// # Errors
+/// [`Error::Conflict`] where the session is not as it was read any more.
+pub async fn take_over(tx: &Tx, read: &Session, client_id: &str) -> Result<()> {
+    let taken = entity::Entity::update_many()
+        .col_expr(entity::Column::ClientId, Expr::val(client_id).into())
+        .filter(entity::Column::Id.eq(read.id.as_uuid()))
+        .filter(entity::Column::ClientId.eq(read.client_id.as_str()))
+        .filter(entity::Column::RefreshGeneration.eq(i64::from(read.refresh_generation)))
+        .filter(entity::Column::RevokedAt.is_null())
+        .exec(&tx.executor())
+        .await
+        .map_err(|e| errors::from_db(&e))?;
+    if taken.rows_affected == 1 { Ok(()) } else { Err(Error::Conflict) }
+}
