@@ -29,7 +29,7 @@ pub fn serve(answer: &[u8]) -> Result<()> {
         let limits = doorward::server::limits(&doorward::config::Server::default());
         let routes = tonic::service::Routes::new(AuthServiceServer::new(Bare(answer))).prepare().into_axum_router();
         let (_trigger, shutdown) = Shutdown::new();
-        connections::serve(listener, routes, Protocol::Http2, limits, Connections::default(), shutdown).await;
+        connections::serve(listener, routes, Protocol::Http2, None, limits, Connections::default(), shutdown).await;
         Ok(())
     })
 }

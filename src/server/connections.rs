@@ -4,13 +4,16 @@
 //! [`serve`] drives hyper itself. One listener is one call of it; one connection is one task of its `JoinSet`.
 //!
 //! ```text
-//!              over max_connections                 no preface in handshake_timeout
+//!              over max_connections              no TLS or no preface in handshake_timeout
 //! accept ───────────────────────────▶ closed   ┌──────────────────────────────────▶ closed
 //!    │                                         │
-//!    └──▶ opening ─────────────────────────────┤
+//!    └──▶ TLS, if there is any ──▶ opening ────┤
 //!                                              └──▶ serving ──age, begin──▶ GOAWAY ──last call done──▶ closed
 //!                                                                              └──drain_timeout, abort──▶ cut
 //! ```
+//!
+//! Behind TLS a connection is watched twice: below it for writes that stall, which it would hide in its buffers, and above it for the
+//! first bytes of HTTP/2.
 //!
 //! A stop has two stages ([`Shutdown`]). *Begin*: the port closes, connections that said nothing yet are closed, all others get
 //! a GOAWAY and may finish their calls for `drain_timeout`. *Abort*: whatever is left is dropped at once.
@@ -27,6 +30,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinError, JoinSet},
@@ -38,6 +42,7 @@ use tracing::{debug, error, warn};
 use super::{
     io::Watched,
     metrics::{Connections, Open},
+    tls::{PeerCertificate, Tls},
 };
 
 /// Flow-control windows: small enough that a peer cannot park much in memory, and a 64 KiB message needs no update.
@@ -62,7 +67,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// HTTP/2 streams at a time on one connection, advertised to the peer.
     pub max_concurrent_streams: u32,
-    /// Time for the first bytes: HTTP/2 preface and first frame header, or the head of every HTTP/1 request.
+    /// Time for the first bytes: the TLS handshake where there is one, HTTP/2 preface and first frame header, or the head of every HTTP/1
+    /// request.
     pub handshake_timeout: Duration,
     /// Silence after which an HTTP/2 peer is pinged.
     pub keepalive_interval: Duration,
@@ -165,11 +171,13 @@ impl Shutdown {
 
 /// Serves `service` on `listener` until `shutdown`; gives the number of connections that had to be cut.
 ///
-/// Every request carries its [`PeerAddr`]. Nothing that a peer does ends this function.
+/// Every request carries its [`PeerAddr`], and behind `tls` the [`PeerCertificate`] of a client that presented one. Nothing that a peer
+/// does ends this function.
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     protocol: Protocol,
+    tls: Option<Tls>,
     limits: Limits,
     counted: Connections,
     mut shutdown: Shutdown,
@@ -205,7 +213,8 @@ where
         serial = serial.wrapping_add(1);
         let connection = Connection {
             http: Arc::clone(&http),
-            service: WithPeer { service: service.clone(), peer: PeerAddr(peer) },
+            tls: tls.clone(),
+            service: WithPeer { service: service.clone(), peer: PeerAddr(peer), certificate: None },
             age: limits.age_of(serial),
             handshake_timeout: limits.handshake_timeout,
             write_timeout: limits.keepalive_timeout,
@@ -273,6 +282,7 @@ fn http_builder(protocol: Protocol, limits: &Limits) -> auto::Builder<TokioExecu
 /// One connection and what decides about its end.
 struct Connection<S> {
     http: Arc<auto::Builder<TokioExecutor>>,
+    tls: Option<Tls>,
     service: WithPeer<S>,
     age: Option<Duration>,
     handshake_timeout: Duration,
@@ -296,9 +306,32 @@ where
             debug!(%peer, %problem, "a socket without TCP_NODELAY");
         }
         let stream = Watched::new(stream, self.write_timeout);
+        let mut handshake_over = pin!(sleep(self.handshake_timeout));
+        let Some(tls) = self.tls.take() else { return self.drive(stream, handshake_over).await };
+        let accepted = tokio::select! {
+            biased;
+            // No request can be lost yet.
+            () = self.shutdown.begun() => return,
+            accepted = tls.accept(stream, handshake_over.as_mut()) => accepted,
+        };
+        match accepted {
+            Ok((stream, certificate)) => {
+                self.service.certificate = certificate;
+                let stream = Watched::new(stream, self.write_timeout);
+                self.drive(stream, handshake_over).await;
+            }
+            Err(problem) => debug!(%peer, %problem, "a TLS handshake failed"),
+        }
+    }
+
+    /// Serves what comes through the stream, to its end.
+    async fn drive<I>(mut self, stream: Watched<I>, mut handshake_over: Pin<&mut Sleep>)
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let peer = self.service.peer.0;
         let opening = stream.opening();
         let mut serving = pin!(self.http.serve_connection(TokioIo::new(stream), self.service));
-        let mut handshake_over = pin!(sleep(self.handshake_timeout));
         let mut age_over = pin!(after(self.age));
         let mut stop = pin!(self.shutdown.begun());
         let mut is_opening = true;
@@ -340,11 +373,12 @@ async fn after(time: Option<Duration>) {
     }
 }
 
-/// Adds the peer's address to each request.
+/// Adds who the peer is to each request.
 #[derive(Clone)]
 struct WithPeer<S> {
     service: S,
     peer: PeerAddr,
+    certificate: Option<PeerCertificate>,
 }
 
 impl<S> HyperService<Request<Incoming>> for WithPeer<S>
@@ -357,6 +391,9 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         self.service.clone().oneshot(request)
     }
 }
