@@ -12,9 +12,6 @@
 //!                                                                              └──drain_timeout, abort──▶ cut
 //! ```
 //!
-//! Behind TLS a connection is watched twice: below it for writes that stall, which it would hide in its buffers, and above it for the
-//! first bytes of HTTP/2.
-//!
 //! A stop has two stages ([`Shutdown`]). *Begin*: the port closes, connections that said nothing yet are closed, all others get
 //! a GOAWAY and may finish their calls for `drain_timeout`. *Abort*: whatever is left is dropped at once.
 //!
@@ -305,19 +302,20 @@ where
         if let Err(problem) = stream.set_nodelay(true) {
             debug!(%peer, %problem, "a socket without TCP_NODELAY");
         }
-        let stream = Watched::new(stream, self.write_timeout);
         let mut handshake_over = pin!(sleep(self.handshake_timeout));
-        let Some(tls) = self.tls.take() else { return self.drive(stream, handshake_over).await };
+        let Some(tls) = self.tls.take() else {
+            let stream = Watched::new(stream, self.write_timeout);
+            return self.drive(stream, handshake_over).await;
+        };
         let accepted = tokio::select! {
             biased;
             // No request can be lost yet.
             () = self.shutdown.begun() => return,
-            accepted = tls.accept(stream, handshake_over.as_mut()) => accepted,
+            accepted = tls.accept(stream, self.write_timeout, handshake_over.as_mut()) => accepted,
         };
         match accepted {
             Ok((stream, certificate)) => {
                 self.service.certificate = certificate;
-                let stream = Watched::new(stream, self.write_timeout);
                 self.drive(stream, handshake_over).await;
             }
             Err(problem) => debug!(%peer, %problem, "a TLS handshake failed"),

@@ -109,6 +109,9 @@ impl Reload {
     }
 }
 
+/// A stream of what comes through TLS, and the certificate of the client that presented one.
+type Accepted<I> = (Watched<TlsStream<Watched<I>>>, Option<PeerCertificate>);
+
 /// Does handshakes, with what is current. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Tls {
@@ -119,17 +122,21 @@ pub struct Tls {
 impl Tls {
     /// The handshake on a connection that was accepted, and what the client's certificate says, if there is one.
     ///
+    /// The stream is watched on both sides of TLS: below for writes that stall, which TLS would hide in its buffers, and above for the
+    /// first bytes of HTTP/2.
+    ///
     /// # Errors
     /// It failed, or `over` came first.
-    pub async fn accept<I>(&self, stream: Watched<I>, over: Pin<&mut Sleep>) -> io::Result<(TlsStream<Watched<I>>, Option<PeerCertificate>)>
+    pub async fn accept<I>(&self, socket: I, write_timeout: Duration, over: Pin<&mut Sleep>) -> io::Result<Accepted<I>>
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        let opening = stream.opening();
+        let socket = Watched::new(socket, write_timeout);
+        let opening = socket.opening();
         let acceptor = TlsAcceptor::from(Arc::clone(&self.current.borrow()));
         let accepted = tokio::select! {
             biased;
-            accepted = acceptor.accept(stream) => accepted,
+            accepted = acceptor.accept(socket) => accepted,
             () = over => Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time")),
         };
         match &accepted {
@@ -141,7 +148,7 @@ impl Tls {
         };
         let stream = accepted?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(PeerCertificate::of);
-        Ok((stream, certificate))
+        Ok((Watched::new(stream, write_timeout), certificate))
     }
 }
 

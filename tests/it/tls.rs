@@ -5,6 +5,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -31,12 +32,16 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
+    time::sleep,
 };
-use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, SupportedProtocolVersion,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    sign::{CertifiedKey, SingleCertAndKey},
-    version::{TLS12, TLS13},
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, ClientConnection, HandshakeKind, SupportedProtocolVersion,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+        sign::{CertifiedKey, SingleCertAndKey},
+        version::{TLS12, TLS13},
+    },
 };
 
 use crate::{
@@ -424,7 +429,7 @@ async fn a_peer_that_drips_is_closed() {
             if writing.write_all(&[byte]).await.is_err() {
                 break;
             }
-            tokio::time::sleep(SHORT / 8).await;
+            sleep(SHORT / 8).await;
         }
         std::future::pending::<()>().await;
     };
@@ -469,6 +474,28 @@ async fn a_peer_that_never_reads_is_cut() {
     drop(peer);
 }
 
+/// What TLS has taken into its buffers is written, as seen from above; only below it shows that the peer takes nothing.
+#[tokio::test]
+async fn a_peer_that_never_reads_is_found_out_behind_the_buffers_of_tls() {
+    let ca = Authority::new("prod");
+    let mut config = Config::default();
+    let files = TlsFiles::new(&ca.server(), None);
+    files.set(&mut config);
+    let counted = Counters::register(&mut Registry::default());
+    let (_certificates, tls) = Certificates::open(config.server.tls_files().unwrap(), counted).unwrap();
+    let (near, far) = tokio::io::duplex(4096);
+    let connector = TlsConnector::from(trusting(&ca, None));
+    let client = connector.connect(ServerName::try_from("localhost").unwrap(), far);
+    let over = pin!(sleep(LONG));
+    let (accepted, client) = tokio::join!(tls.accept(near, SHORT, over), client);
+    let (mut stream, _client) = (accepted.unwrap().0, client.unwrap());
+
+    stream.write_all(&[0; 16 * 1024]).await.unwrap();
+
+    let refused = soon("the end of the patience", stream.flush()).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::TimedOut);
+}
+
 #[tokio::test]
 async fn half_a_handshake_does_not_hold_the_stop() {
     let ca = Authority::new("prod");
@@ -491,7 +518,7 @@ async fn half_a_handshake_does_not_hold_the_stop() {
 async fn until(listener: &Secured, outcome: &str, count: u64) {
     soon(&format!("{count} handshakes that {outcome}"), async {
         while listener.handshakes(outcome) < count {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     })
     .await;

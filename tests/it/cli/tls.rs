@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::Read,
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
 };
@@ -108,11 +108,10 @@ fn a_closed_terminal_stops_a_server_with_tls_too() {
     command.arg("--ctty").arg(program.get_program()).arg("serve").current_dir(place.folder.path());
     command.env_clear().envs(place.settings.iter().cloned());
     command.stdin(screen.try_clone().unwrap()).stdout(screen).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut serving = Serving::spawn(&mut command);
     // It holds the second end of the terminal.
     drop(command);
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.by_ref().any(|line| line.unwrap().contains("grpcurl")), "it serves");
+    serving.wait_for("grpcurl");
     let mut shown = String::new();
     while !shown.contains("doorward.v1.AuthService/ChangePassword") {
         let mut bytes = [0; 4096];
@@ -121,7 +120,6 @@ fn a_closed_terminal_stops_a_server_with_tls_too() {
     }
     assert!(shown.matches("grpcurl -cacert ").count() == 2 && !shown.contains("-plaintext"), "how to log in: {shown}");
     drop(keyboard);
-    let log: Vec<String> = lines.map_while(Result::ok).collect();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{log:#?}");
-    assert!(log.iter().any(|line| line.contains("stopping")), "{log:#?}");
+    serving.wait_for("stopping");
+    assert_eq!(serving.child.wait().unwrap().code(), Some(0));
 }
