@@ -17,7 +17,7 @@
 //! | `desk.rs` | what the commands work with; who typed |
 //! | `password.rs` | where passwords come from |
 //! | `confirm.rs` | asking before something is ended |
-//! | `output.rs`, `views.rs` | tables and JSON; what of each noun is shown |
+//! | `output.rs`, `views.rs`, `grpcurl.rs` | tables and JSON; what of each noun is shown; calls to be pasted |
 //! | `failure.rs` | errors as sentences that say what to do next |
 //!
 //! **Rules.** Results go to standard output, everything else to standard error. Secrets come from a prompt, standard input or a file,
@@ -47,6 +47,7 @@ pub mod demo;
 pub mod desk;
 pub mod failure;
 pub mod first_superuser;
+mod grpcurl;
 pub mod health;
 pub mod member;
 pub mod migrate;

@@ -88,7 +88,8 @@ impl Config {
     /// The configuration from defaults, `file` and `environment`, checked.
     ///
     /// `environment` is every variable of the process; all but `DOORWARD__…` are passed over. Files that `…_file` keys name
-    /// are read here, but for `bootstrap.password_file`, which is read when the first superuser is made.
+    /// are read here, but for `bootstrap.password_file`, which is read when the first superuser is made, and the files of TLS, which a
+    /// server opens.
     ///
     /// # Errors
     /// Every problem of all layers, each with its key and the variable or file that it comes from. Relations between keys
@@ -124,6 +125,7 @@ impl Config {
         let (mut reader, config) = Self::examine(Reader::new(file, environment));
         if reader.file_was_read() {
             config.secrets.check_to_serve(&config.database, &mut reader);
+            config.server.check_tls_files(&mut reader);
             config.bootstrap.check_password(&config.passwords, false, &mut reader);
         }
         reader.finish(()).map(|((), settings)| settings)

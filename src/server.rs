@@ -11,6 +11,7 @@
 //! | file | what |
 //! |---|---|
 //! | `connections.rs`, `io.rs` | connections: limits, age, drain |
+//! | `tls.rs` | TLS: certificates and their replacement, whom a client's names |
 //! | `health.rs` | what the server says about itself |
 //! | `metrics.rs` | what it counts, and the page that shows it |
 
@@ -27,10 +28,11 @@ use self::{
     connections::{Limits, Protocol, Shutdown, ShutdownTrigger},
     health::{HealthState, HealthView},
     metrics::MetricsPage,
+    tls::{Certificates, Reload, Tls},
 };
 use crate::{
     app::App,
-    config::{self, Config},
+    config::{self, Config, server::tls::Flaw},
     grpc::{auth::Auth, gate::Gate},
     http::ops,
     methods::METHODS,
@@ -42,6 +44,7 @@ pub mod connections;
 pub mod health;
 pub mod io;
 pub mod metrics;
+pub mod tls;
 
 /// Services that have a health name of their own.
 const SERVICES: &[&str] = &["doorward.v1.AuthService"];
@@ -63,22 +66,30 @@ pub enum Stop {
 
 /// A listener that could not be opened.
 #[derive(Debug, Error)]
-#[error("{key} cannot listen on {address}: {cause}; {}: set {variable}, or {key} in the configuration's file", self.hint())]
-pub struct BindError {
-    key: &'static str,
-    variable: &'static str,
-    address: SocketAddr,
-    cause: std::io::Error,
+pub enum BindError {
+    /// Its address is not to be had.
+    #[error("{key} cannot listen on {address}: {cause}; {}: set {variable}, or {key} in the configuration's file", hint(.cause))]
+    Address {
+        /// The address's key.
+        key: &'static str,
+        /// The variable that sets it.
+        variable: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// The files of TLS are not what they should be.
+    #[error(transparent)]
+    Tls(#[from] Flaw),
 }
 
-impl BindError {
-    fn hint(&self) -> &'static str {
-        match self.cause.kind() {
-            ErrorKind::AddrInUse => "stop what listens there, or choose another address",
-            ErrorKind::AddrNotAvailable => "choose an address that this machine has",
-            ErrorKind::PermissionDenied => "choose a port of 1024 or above",
-            _ => "choose another address",
-        }
+fn hint(cause: &std::io::Error) -> &'static str {
+    match cause.kind() {
+        ErrorKind::AddrInUse => "stop what listens there, or choose another address",
+        ErrorKind::AddrNotAvailable => "choose an address that this machine has",
+        ErrorKind::PermissionDenied => "choose a port of 1024 or above",
+        _ => "choose another address",
     }
 }
 
@@ -91,6 +102,8 @@ pub struct Server {
     grpc: TcpListener,
     grpc_addr: SocketAddr,
     ops_addr: SocketAddr,
+    tls: Option<(Certificates, Tls)>,
+    reload: Reload,
     limits: Limits,
     stop: watch::Receiver<Stop>,
     health: watch::Sender<HealthState>,
@@ -106,10 +119,10 @@ struct Listening {
 }
 
 impl Server {
-    /// Opens both listeners and answers `NOT_SERVING` on the ops one.
+    /// Opens both listeners, reads the files of TLS and answers `NOT_SERVING` on the ops listener.
     ///
     /// # Errors
-    /// [`BindError`] with the address that is taken.
+    /// [`BindError`] with the address that is taken, or the file that is no good.
     pub async fn bind(config: &Config, stop: watch::Receiver<Stop>) -> Result<Self, BindError> {
         let (grpc, grpc_addr) = listen(GRPC_ADDR, config.server.grpc_addr).await?;
         let (ops_listener, ops_addr) = listen(OPS_ADDR, config.server.ops_addr).await?;
@@ -119,16 +132,25 @@ impl Server {
         health::all_down(&reporter, SERVICES).await;
         let routes = tonic::service::Routes::new(health_service(&reporter, config.server.max_message_bytes));
         let metrics = MetricsPage::new(HealthView::new(states.clone()));
+        let tls = config.server.tls_files().map(|files| Certificates::open(files, metrics.tls())).transpose()?;
         let service = ops::router(HealthView::new(states.clone()), metrics.clone(), routes);
         let (trigger, shutdown) = Shutdown::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(connections::serve(ops_listener, service, Protocol::Auto, limits.clone(), metrics.connections("ops"), shutdown));
+        let counted = metrics.connections("ops");
+        tasks.spawn(connections::serve(ops_listener, service, Protocol::Auto, None, limits.clone(), counted, shutdown));
         let mirrored = reporter.clone();
         tasks.spawn(async move {
             health::mirror(states, mirrored, SERVICES).await;
             0
         });
-        Ok(Self { grpc, grpc_addr, ops_addr, limits, stop, health, reporter, metrics, ops: Listening { trigger, tasks } })
+        let (reload, ops) = (Reload::default(), Listening { trigger, tasks });
+        Ok(Self { grpc, grpc_addr, ops_addr, tls, reload, limits, stop, health, reporter, metrics, ops })
+    }
+
+    /// The same, which looks at the files of TLS at once when this asks.
+    #[must_use]
+    pub fn reload_on(self, reload: Reload) -> Self {
+        Self { reload, ..self }
     }
 
     /// Where gRPC is served.
@@ -149,9 +171,13 @@ impl Server {
         let service = Gate::new(Arc::clone(&app), routes(&app, &self.reporter));
         let mut grpc = JoinSet::new();
         let counted = self.metrics.connections("grpc");
-        grpc.spawn(connections::serve(self.grpc, service, Protocol::Http2, self.limits, counted, shutdown));
-        self.metrics.add(Arc::clone(&app));
         let mut background = JoinSet::new();
+        let tls = self.tls.map(|(certificates, tls)| {
+            background.spawn(certificates.follow(self.reload));
+            tls
+        });
+        grpc.spawn(connections::serve(self.grpc, service, Protocol::Http2, tls, self.limits, counted, shutdown));
+        self.metrics.add(Arc::clone(&app));
         background.spawn(watch_database(Arc::clone(&app), self.health.clone()));
 
         told(&mut self.stop, Stop::Drain).await;
@@ -189,7 +215,7 @@ impl Server {
 }
 
 async fn listen((key, variable): (&'static str, &'static str), address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
-    let failed = |cause| BindError { key, variable, address, cause };
+    let failed = |cause| BindError::Address { key, variable, address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))

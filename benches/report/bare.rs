@@ -41,7 +41,7 @@ pub fn serve(answer: &[u8], database: Option<String>) -> Result<()> {
         let bare = Bare::new(answer, database).await?;
         let routes = tonic::service::Routes::new(AuthServiceServer::new(bare)).prepare().into_axum_router();
         let (_trigger, shutdown) = Shutdown::new();
-        connections::serve(listener, routes, Protocol::Http2, limits, Connections::default(), shutdown).await;
+        connections::serve(listener, routes, Protocol::Http2, None, limits, Connections::default(), shutdown).await;
         Ok(())
     })
 }

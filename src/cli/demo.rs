@@ -8,8 +8,7 @@ use serde_json::json;
 use super::{
     desk::Desk,
     failure::Failure,
-    health::reachable,
-    output,
+    grpcurl, output,
     password::{self, PasswordFlags},
     views::{RoleView, TenantView, UserView},
 };
@@ -126,12 +125,13 @@ fn text(desk: &Desk, demo: &Demo, password: Option<&str>) -> String {
         None => "The password of all five is the given one.".to_owned(),
     };
     let login = json!({ "identifier": "sam@acme.example", "password": password.unwrap_or("PASSWORD") });
-    let addr = reachable(desk.app.config.server.grpc_addr);
+    let server = &desk.app.config.server;
+    let log_in = grpcurl::command(server, server.grpc_addr, &format!("-d '{login}'"));
     let on = here(&desk.app.config.database);
     format!(
         "Made two tenants and five people, for trying things out only.\n\n{tenants}\n\n{people}\n\n{shown}\n\n\
          With a server on this database (`{on}doorward serve`), log in:\n\n  \
-         grpcurl -plaintext -d '{login}' {addr} doorward.v1.AuthService/Login\n\n\
+         {log_in} doorward.v1.AuthService/Login\n\n\
          Nobody of them is a superuser: `{on}doorward user create --superuser --username root` makes one."
     )
 }

@@ -20,9 +20,10 @@ use std::{
 
 use serde_json::json;
 
-use super::{failure::Failure, output, password, views::user_name};
+use super::{failure::Failure, grpcurl, output, password, views::user_name};
 use crate::{
     app::App,
+    config,
     domain::users::{self, NewUserRequest},
     error::{Error, FieldViolation},
     store::users::User,
@@ -52,7 +53,7 @@ pub async fn ensure(app: &App, grpc_addr: SocketAddr) -> Result<(), Failure> {
         let password = password::make(app.config.passwords.min_length, &app.entropy);
         let user = make(app, None, Some(USERNAME.to_owned()), &password).await?;
         if let Some(user) = &user {
-            output::print(&welcome(user, &password, grpc_addr))?;
+            output::print(&welcome(user, &password, &app.config.server, grpc_addr))?;
         }
         user.is_some()
     } else {
@@ -83,18 +84,21 @@ fn configured(error: Error) -> Failure {
     }
 }
 
-fn welcome(user: &User, password: &Password, grpc_addr: SocketAddr) -> String {
+fn welcome(user: &User, password: &Password, server: &config::Server, grpc_addr: SocketAddr) -> String {
     let name = user_name(user);
     let password = password.as_str();
     let login = json!({ "identifier": name, "password": password });
     let change = json!({ "current_password": password, "new_password": "at least 15 characters" });
+    let log_in = grpcurl::command(server, grpc_addr, &format!("-d '{login}'"));
+    let bearer = "-H 'authorization: Bearer ACCESS_TOKEN'";
+    let change = grpcurl::command(server, grpc_addr, &format!("{bearer} -d '{change}'"));
     format!(
         "\nThis instance is new. Its first superuser:\n\n  \
          user name:          {name}\n  \
          one-time password:  {password}\n\n\
          It is shown only now and must be changed at the first login:\n\n  \
-         grpcurl -plaintext -d '{login}' {grpc_addr} doorward.v1.AuthService/Login\n  \
-         grpcurl -plaintext -H 'authorization: Bearer ACCESS_TOKEN' -d '{change}' {grpc_addr} doorward.v1.AuthService/ChangePassword\n\n\
+         {log_in} doorward.v1.AuthService/Login\n  \
+         {change} doorward.v1.AuthService/ChangePassword\n\n\
          Lost it? `doorward user set-password {name}` sets another.\n\n"
     )
 }

@@ -1,9 +1,15 @@
-//! `[server]`: the three listeners, their limits, and how the server stops.
+//! `[server]`: the three listeners, TLS, their limits, and how the server stops.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Reader, Section, key};
+use super::setting::NOT_SET;
+
+pub mod tls;
+
+pub use tls::TlsFiles;
 
 /// How long the server keeps answering after it says that it is going, where nothing routes to it: not at all.
 const GRACE_ON_LOOPBACK: Duration = Duration::ZERO;
@@ -14,22 +20,28 @@ const GRACE_BEYOND_LOOPBACK: Duration = Duration::from_secs(2);
 /// of streams, and sockets that never say a word live for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Where gRPC is served. Beyond loopback only with [`Server::allow_plaintext`].
+    /// Where gRPC is served. Beyond loopback only with TLS or [`Server::allow_plaintext`].
     pub grpc_addr: SocketAddr,
     /// Where the key set and the discovery documents will be served over HTTP. Checked, without effect yet.
     pub http_addr: SocketAddr,
     /// Where health is served over HTTP and gRPC, always in plain text and without credentials.
     pub ops_addr: SocketAddr,
-    /// Whether passwords and tokens may cross a network unencrypted: the server itself speaks no TLS yet, so beyond
-    /// loopback something in front of it has to.
+    /// Whether passwords and tokens may cross a network unencrypted: where the server itself speaks no TLS, beyond loopback
+    /// something in front of it has to.
     pub allow_plaintext: bool,
+    /// The server's certificate and those up to its authority. Set: gRPC is served over TLS.
+    pub tls_cert_file: Option<PathBuf>,
+    /// The certificate's private key.
+    pub tls_key_file: Option<PathBuf>,
+    /// The authorities whose client certificates are accepted. Not set: clients are not asked for one.
+    pub client_ca_file: Option<PathBuf>,
     /// Open connections at most; more are closed at once.
     pub max_connections: usize,
     /// Calls in flight at most on one connection (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 6.5.2).
     pub max_concurrent_streams: u32,
     /// Bytes at most of one request message.
     pub max_message_bytes: usize,
-    /// Time for a new connection to send its first bytes and its HTTP/2 preface.
+    /// Time for a new connection to do its TLS handshake and to send its HTTP/2 preface.
     pub handshake_timeout: Duration,
     /// Silence after which the server pings a connection.
     pub keepalive_interval: Duration,
@@ -54,6 +66,9 @@ impl Default for Server {
             http_addr: loopback(8080),
             ops_addr: loopback(9090),
             allow_plaintext: false,
+            tls_cert_file: None,
+            tls_key_file: None,
+            client_ca_file: None,
             max_connections: 10_000,
             max_concurrent_streams: 128,
             max_message_bytes: 65_536,
@@ -78,6 +93,7 @@ impl Server {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut server = Self::default();
         Self::read_listeners(&mut server, section);
+        Self::read_tls(&mut server, section);
         Self::read_limits(&mut server, section);
         if !server.grpc_is_on_loopback() {
             server.shutdown_grace = GRACE_BEYOND_LOOPBACK;
@@ -99,7 +115,8 @@ impl Server {
         section.set(
             key(
                 "grpc_addr",
-                "Where gRPC is served. Beyond loopback, server.allow_plaintext, callers.mode and tokens.issuer must be set as well.",
+                "Where gRPC is served. Beyond loopback, callers.mode and tokens.issuer must be set as well, and TLS \
+                 (server.tls_cert_file) or server.allow_plaintext.",
             ),
             &mut server.grpc_addr,
         );
@@ -111,10 +128,40 @@ impl Server {
         section.set(
             key(
                 "allow_plaintext",
-                "Whether passwords and tokens may cross a network unencrypted. The server speaks no TLS yet: put it behind something \
+                "Whether passwords and tokens may cross a network unencrypted, where the server speaks no TLS: put it behind something \
                  that does.",
             ),
             &mut server.allow_plaintext,
+        );
+    }
+
+    fn read_tls(server: &mut Self, section: &mut Section<'_>) {
+        section.set(
+            key(
+                "tls_cert_file",
+                "PEM file with the server's certificate, and after it those up to its authority. With it gRPC is served over TLS 1.2 \
+                 and 1.3, and over nothing else. This file and the next two are looked at every 5 seconds, and at once on SIGHUP: new \
+                 ones serve new connections, broken ones are reported and change nothing.",
+            )
+            .unset(NOT_SET, "\"/etc/doorward/tls/tls.crt\""),
+            &mut server.tls_cert_file,
+        );
+        section.set(
+            key(
+                "tls_key_file",
+                "PEM file with the private key of server.tls_cert_file: not encrypted, and closed to all but its owner and group.",
+            )
+            .unset(NOT_SET, "\"/etc/doorward/tls/tls.key\""),
+            &mut server.tls_key_file,
+        );
+        section.set(
+            key(
+                "client_ca_file",
+                "PEM file with the authorities whose client certificates are accepted. A client may present none; with one that does \
+                 not verify it does not get in. Where this is not set, clients are not asked.",
+            )
+            .unset(NOT_SET, "\"/etc/doorward/tls/client-ca.crt\""),
+            &mut server.client_ca_file,
         );
     }
 
@@ -125,7 +172,8 @@ impl Server {
         section.set_within(streams, &mut server.max_concurrent_streams, 1..=10_000);
         let message = key("max_message_bytes", "Bytes at most of one request.");
         section.set_within(message, &mut server.max_message_bytes, 4_096..=4_194_304);
-        let handshake = key("handshake_timeout", "Time for a new connection to send its first bytes and its HTTP/2 preface.");
+        let doc = "Time for a new connection to do its TLS handshake, where there is TLS, and to send its HTTP/2 preface.";
+        let handshake = key("handshake_timeout", doc);
         section.set_positive(handshake, &mut server.handshake_timeout);
         let interval = key("keepalive_interval", "Silence after which the server pings a connection.");
         section.set_positive(interval, &mut server.keepalive_interval);
@@ -137,6 +185,14 @@ impl Server {
         section.set_positive(deadline, &mut server.default_deadline);
         let longest = key("max_deadline", "Longest deadline; a call that names a longer one gets this.");
         section.set_positive(longest, &mut server.max_deadline);
+    }
+
+    /// The files of TLS, where gRPC is served over it. One that is needed and not set has an empty name, which no file has.
+    #[must_use]
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        let (cert, key, client_ca) = (self.tls_cert_file.clone(), self.tls_key_file.clone(), self.client_ca_file.clone());
+        let is_wanted = cert.is_some() || key.is_some() || client_ca.is_some();
+        is_wanted.then(|| TlsFiles { cert: cert.unwrap_or_default(), key: key.unwrap_or_default(), client_ca })
     }
 
     /// Whether only this machine reaches the gRPC listener.
@@ -151,18 +207,47 @@ impl Server {
         [self.grpc_addr, self.http_addr, self.ops_addr].into_iter().all(is_loopback)
     }
 
-    pub(super) fn check(&self, reader: &mut Reader) {
+    /// What the files of TLS hold. Not a matter of every load: commands besides the server need not be able to read them.
+    pub(super) fn check_tls_files(&self, reader: &mut Reader) {
+        let is_settled = self.tls_cert_file.is_some() && self.tls_key_file.is_some();
+        for flaw in self.tls_files().filter(|_| is_settled).iter().flat_map(TlsFiles::flaws) {
+            reader.problem(flaw.key, flaw.words);
+        }
+    }
+
+    fn check_tls(&self, reader: &mut Reader) {
+        // One that could not be read may be meant.
+        let has_tls = self.tls_files().is_some() || ["server.tls_cert_file", "server.tls_key_file"].iter().any(|key| reader.is_unread(key));
         reader.require(
-            self.grpc_is_on_loopback() || self.allow_plaintext,
+            self.grpc_is_on_loopback() || self.allow_plaintext || has_tls,
             &[
                 (
                     "server.grpc_addr",
-                    "is not on loopback, and the server speaks no TLS yet: passwords and tokens would cross the network unencrypted; \
-                     put TLS in front and set server.allow_plaintext = true",
+                    "is not on loopback, and the server speaks no TLS: passwords and tokens would cross the network unencrypted; set \
+                     server.tls_cert_file and server.tls_key_file, or put TLS in front and set server.allow_plaintext = true",
                 ),
-                ("server.allow_plaintext", "must be true once server.grpc_addr is not on loopback, with TLS in front"),
+                (
+                    "server.allow_plaintext",
+                    "must be true once server.grpc_addr is not on loopback, with TLS in front; or set server.tls_cert_file and \
+                     server.tls_key_file",
+                ),
             ],
         );
+        reader.require(
+            self.tls_cert_file.is_some() == self.tls_key_file.is_some(),
+            &[
+                ("server.tls_cert_file", "needs server.tls_key_file, its private key"),
+                ("server.tls_key_file", "needs server.tls_cert_file, its certificate"),
+            ],
+        );
+        reader.require(
+            self.client_ca_file.is_none() || self.tls_cert_file.is_some(),
+            &[("server.client_ca_file", "needs server.tls_cert_file and server.tls_key_file: client certificates come with TLS")],
+        );
+    }
+
+    pub(super) fn check(&self, reader: &mut Reader) {
+        self.check_tls(reader);
         let listeners = [
             ("server.grpc_addr", self.grpc_addr, "server.http_addr", self.http_addr),
             ("server.grpc_addr", self.grpc_addr, "server.ops_addr", self.ops_addr),

@@ -4,10 +4,10 @@
 //! [`serve`] drives hyper itself. One listener is one call of it; one connection is one task of its `JoinSet`.
 //!
 //! ```text
-//!              over max_connections                 no preface in handshake_timeout
+//!              over max_connections              no TLS or no preface in handshake_timeout
 //! accept ───────────────────────────▶ closed   ┌──────────────────────────────────▶ closed
 //!    │                                         │
-//!    └──▶ opening ─────────────────────────────┤
+//!    └──▶ TLS, if there is any ──▶ opening ────┤
 //!                                              └──▶ serving ──age, begin──▶ GOAWAY ──last call done──▶ closed
 //!                                                                              └──drain_timeout, abort──▶ cut
 //! ```
@@ -27,6 +27,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{JoinError, JoinSet},
@@ -38,6 +39,7 @@ use tracing::{debug, error, warn};
 use super::{
     io::Watched,
     metrics::{Connections, Open},
+    tls::{PeerCertificate, Tls},
 };
 
 /// Flow-control windows: small enough that a peer cannot park much in memory, and a 64 KiB message needs no update.
@@ -62,7 +64,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// HTTP/2 streams at a time on one connection, advertised to the peer.
     pub max_concurrent_streams: u32,
-    /// Time for the first bytes: HTTP/2 preface and first frame header, or the head of every HTTP/1 request.
+    /// Time for the first bytes: the TLS handshake where there is one, HTTP/2 preface and first frame header, or the head of every HTTP/1
+    /// request.
     pub handshake_timeout: Duration,
     /// Silence after which an HTTP/2 peer is pinged.
     pub keepalive_interval: Duration,
@@ -165,11 +168,13 @@ impl Shutdown {
 
 /// Serves `service` on `listener` until `shutdown`; gives the number of connections that had to be cut.
 ///
-/// Every request carries its [`PeerAddr`]. Nothing that a peer does ends this function.
+/// Every request carries its [`PeerAddr`], and behind `tls` the [`PeerCertificate`] of a client that presented one. Nothing that a peer
+/// does ends this function.
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     protocol: Protocol,
+    tls: Option<Tls>,
     limits: Limits,
     counted: Connections,
     mut shutdown: Shutdown,
@@ -205,7 +210,8 @@ where
         serial = serial.wrapping_add(1);
         let connection = Connection {
             http: Arc::clone(&http),
-            service: WithPeer { service: service.clone(), peer: PeerAddr(peer) },
+            tls: tls.clone(),
+            service: WithPeer { service: service.clone(), peer: PeerAddr(peer), certificate: None },
             age: limits.age_of(serial),
             handshake_timeout: limits.handshake_timeout,
             write_timeout: limits.keepalive_timeout,
@@ -273,6 +279,7 @@ fn http_builder(protocol: Protocol, limits: &Limits) -> auto::Builder<TokioExecu
 /// One connection and what decides about its end.
 struct Connection<S> {
     http: Arc<auto::Builder<TokioExecutor>>,
+    tls: Option<Tls>,
     service: WithPeer<S>,
     age: Option<Duration>,
     handshake_timeout: Duration,
@@ -295,10 +302,34 @@ where
         if let Err(problem) = stream.set_nodelay(true) {
             debug!(%peer, %problem, "a socket without TCP_NODELAY");
         }
-        let stream = Watched::new(stream, self.write_timeout);
+        let mut handshake_over = pin!(sleep(self.handshake_timeout));
+        let Some(tls) = self.tls.take() else {
+            let stream = Watched::new(stream, self.write_timeout);
+            return self.drive(stream, handshake_over).await;
+        };
+        let accepted = tokio::select! {
+            biased;
+            // No request can be lost yet.
+            () = self.shutdown.begun() => return,
+            accepted = tls.accept(stream, self.write_timeout, handshake_over.as_mut()) => accepted,
+        };
+        match accepted {
+            Ok((stream, certificate)) => {
+                self.service.certificate = certificate;
+                self.drive(stream, handshake_over).await;
+            }
+            Err(problem) => debug!(%peer, %problem, "a TLS handshake failed"),
+        }
+    }
+
+    /// Serves what comes through the stream, to its end.
+    async fn drive<I>(mut self, stream: Watched<I>, mut handshake_over: Pin<&mut Sleep>)
+    where
+        I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let peer = self.service.peer.0;
         let opening = stream.opening();
         let mut serving = pin!(self.http.serve_connection(TokioIo::new(stream), self.service));
-        let mut handshake_over = pin!(sleep(self.handshake_timeout));
         let mut age_over = pin!(after(self.age));
         let mut stop = pin!(self.shutdown.begun());
         let mut is_opening = true;
@@ -340,11 +371,12 @@ async fn after(time: Option<Duration>) {
     }
 }
 
-/// Adds the peer's address to each request.
+/// Adds who the peer is to each request.
 #[derive(Clone)]
 struct WithPeer<S> {
     service: S,
     peer: PeerAddr,
+    certificate: Option<PeerCertificate>,
 }
 
 impl<S> HyperService<Request<Incoming>> for WithPeer<S>
@@ -357,6 +389,9 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         self.service.clone().oneshot(request)
     }
 }

@@ -1,5 +1,5 @@
-//! What there is to say of a server from its first moment, before the service is opened: connections, health, its version. And the page
-//! that has it all.
+//! What there is to say of a server from its first moment, before the service is opened: connections, TLS, health, its version. And the
+//! page that has it all.
 
 use std::{
     fmt,
@@ -13,7 +13,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::health::{HealthState, HealthView};
+use super::{
+    health::{HealthState, HealthView},
+    tls,
+};
 use crate::app::App;
 
 /// What a listener counts.
@@ -64,6 +67,7 @@ struct Page {
     open: Family<ListenerLabels, Gauge>,
     accepted: Family<ListenerLabels, Counter>,
     refused: Family<ListenerLabels, Counter>,
+    tls: tls::Counters,
     /// The service, once it is opened.
     app: RwLock<Option<Arc<App>>>,
 }
@@ -78,8 +82,9 @@ impl MetricsPage {
         registry.register("doorward_connections", "Connections that are open, by listener", open.clone());
         registry.register("doorward_connections_accepted", "Connections that were accepted, by listener", accepted.clone());
         registry.register("doorward_connections_refused", "Connections closed because the listener was full", refused.clone());
+        let tls = tls::Counters::register(&mut registry);
         registry.register_collector(Box::new(Health(health)));
-        Self(Arc::new(Page { registry, open, accepted, refused, app: RwLock::default() }))
+        Self(Arc::new(Page { registry, open, accepted, refused, tls, app: RwLock::default() }))
     }
 
     /// What the connections of a listener are counted with.
@@ -91,6 +96,12 @@ impl MetricsPage {
             accepted: self.0.accepted.get_or_create_owned(&labels),
             refused: self.0.refused.get_or_create_owned(&labels),
         }
+    }
+
+    /// What TLS is counted with.
+    #[must_use]
+    pub fn tls(&self) -> tls::Counters {
+        self.0.tls.clone()
     }
 
     /// Adds what the service counts.

@@ -31,6 +31,7 @@ mod config;
 mod demo;
 mod health;
 mod session;
+mod tls;
 
 const PASSWORD: &str = "correct horse battery staple";
 

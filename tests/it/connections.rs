@@ -74,7 +74,7 @@ impl Listener {
         let addr = listener.local_addr().unwrap();
         let (trigger, shutdown) = Shutdown::new();
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, routes, protocol, limits, Connections::default(), shutdown));
+        serving.spawn(serve(listener, routes, protocol, None, limits, Connections::default(), shutdown));
         Self { addr, trigger, serving }
     }
 

@@ -21,7 +21,7 @@ use doorward::{
     config::Config,
     domain::{self, audit::Actor},
     pb::v1::{self, auth_service_client::AuthServiceClient},
-    server::{Server, Stop},
+    server::{Server, Stop, tls::Reload},
     store::{tenants::Tenant, users::User},
     values::{
         entropy::Entropy,
@@ -38,6 +38,7 @@ use tonic::{
 };
 
 pub mod accounts;
+pub mod pki;
 pub mod postgres;
 
 /// A good password.
@@ -94,6 +95,8 @@ pub struct Replica {
     pub app: Arc<App>,
     pub grpc_addr: SocketAddr,
     pub ops_addr: SocketAddr,
+    /// Asks the server to look at its TLS files.
+    pub reload: Reload,
     stop: watch::Sender<Stop>,
     running: JoinHandle<usize>,
 }
@@ -102,11 +105,12 @@ impl Replica {
     /// Starts a server from a configuration.
     pub async fn start(config: Config, clock: Clock) -> Self {
         let (stop, told) = watch::channel(Stop::Run);
-        let server = Server::bind(&config, told).await.unwrap();
+        let reload = Reload::default();
+        let server = Server::bind(&config, told).await.unwrap().reload_on(reload.clone());
         let (grpc_addr, ops_addr) = (server.grpc_addr(), server.ops_addr());
         let app = Arc::new(domain::start::open(config, clock, Entropy::system()).await.unwrap());
         let running = tokio::spawn(server.run(Arc::clone(&app)));
-        Self { app, grpc_addr, ops_addr, stop, running }
+        Self { app, grpc_addr, ops_addr, reload, stop, running }
     }
 
     /// A channel to it.

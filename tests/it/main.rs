@@ -58,6 +58,7 @@ mod store;
 mod sweep;
 mod tenants;
 mod tidy;
+mod tls;
 mod token_kinds;
 mod tokens;
 mod trace;

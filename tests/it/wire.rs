@@ -9,6 +9,7 @@ use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, prost::Message as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Status;
 
 use crate::harness::reason;
@@ -53,9 +54,19 @@ impl Wire {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         // Else every call waits 40 ms for a delayed acknowledgement.
         stream.set_nodelay(true).unwrap();
+        Self::over(stream).await
+    }
+
+    /// Over a connection that there is, such as one with TLS.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let (send, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self(send)
+    }
+
+    /// The body of a plain GET.
+    pub async fn get(&self, path: &str) -> Vec<u8> {
+        self.request(http::Request::get(format!("http://doorward{path}")).body(Body::empty()).unwrap()).await.body
     }
 
     /// Calls a path with one framed message.

@@ -20,7 +20,7 @@ from fastapi.security import HTTPBearer
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """One channel for the life of the process. Doorward speaks no TLS itself: across a network, something in front encrypts."""
+    """One channel for the life of the process. Across a network a `secure_channel`, with TLS of Doorward's or in front of it."""
     async with grpc.aio.insecure_channel(target(), options=OPTIONS) as channel:
         yield {"auth": auth_service_pb2_grpc.AuthServiceStub(channel)}
 

@@ -18,7 +18,7 @@ from ninja.security import HttpBearer
 def _auth() -> auth_service_pb2_grpc.AuthServiceStub:
     """One channel for the life of the process, made by the first request: a channel does not survive the fork of a server's workers.
 
-    Doorward speaks no TLS itself: across a network, something in front encrypts."""
+    Across a network it is a `secure_channel`, with TLS of Doorward's or in front of it."""
     return auth_service_pb2_grpc.AuthServiceStub(grpc.insecure_channel(target(), options=OPTIONS))
 
 
