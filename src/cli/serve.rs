@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{desk, failure::Failure, first_superuser, grpcurl, only_server::OnlyServer, signals::Signals};
 use crate::{
     app::App,
-    config::{CallersMode, Config},
+    config::Config,
     domain::start,
     server::{Server, Stop, tls::Reload},
     values::{entropy::Entropy, time::Clock},
@@ -68,9 +68,6 @@ async fn serve(config: Config, told: watch::Receiver<Stop>, reload: Reload) -> R
 }
 
 async fn begin(config: Config, server: &Server) -> Result<Arc<App>, Failure> {
-    if config.callers.mode() == CallersMode::Required {
-        tracing::warn!("callers.mode is required, and this version knows no callers: every call but health will be refused");
-    }
     let app = start::open(config, Clock::system(), Entropy::system()).await?;
     first_superuser::ensure(&app, server.grpc_addr()).await?;
     Ok(Arc::new(app))

@@ -41,6 +41,7 @@ use crate::{
     },
     error::{Error, Result},
     methods::{self, Access, Method},
+    server::tls::PeerCertificate,
     store::facts::About,
     values::{permission::Permission, time::Timestamp},
 };
@@ -135,7 +136,7 @@ where
 {
     let is_health = request.uri().path().starts_with("/grpc.health.v1.");
     if !is_health {
-        let caller = settle_caller(app, request.headers(), app.clock.now()).await?;
+        let caller = settle_caller(app, Claims::of(&request), app.clock.now()).await?;
         demand(app, caller.as_ref())?;
     }
     serve(inner, request).await
@@ -153,7 +154,7 @@ where
     S: Service<Request<Body>, Response = Response<axum::body::Body>, Error = Infallible>,
 {
     let now = app.clock.now();
-    match settle(app, method, request.headers(), now).await {
+    match settle(app, method, Claims::of(&request), now).await {
         Ok((bearer, identity)) => {
             request.extensions_mut().insert(Ctx::new(method, request_id.clone(), now, deadline, bearer, identity));
             serve(inner, request).await
@@ -162,24 +163,38 @@ where
     }
 }
 
-/// What the headers say: the caller, the token and, for the method's class, whom it speaks for.
-async fn settle(app: &App, method: &Method, headers: &HeaderMap, now: Timestamp) -> Result<(Bearer, Identity)> {
-    let caller = settle_caller(app, headers, now).await?;
+/// What a call says of who is behind it.
+#[derive(Clone, Copy)]
+struct Claims<'call> {
+    headers: &'call HeaderMap,
+    /// The client certificate that the connection was opened with.
+    certificate: Option<&'call PeerCertificate>,
+}
+
+impl<'call> Claims<'call> {
+    fn of(request: &'call Request<Body>) -> Self {
+        Self { headers: request.headers(), certificate: request.extensions().get() }
+    }
+}
+
+/// The caller, the token and, for the method's class, whom it speaks for.
+async fn settle(app: &App, method: &Method, claims: Claims<'_>, now: Timestamp) -> Result<(Bearer, Identity)> {
+    let caller = settle_caller(app, claims, now).await?;
     // A PUBLIC method's message carries the credentials; whatever stands in `authorization` is not for it.
-    let bearer = if method.policy.access == Access::Public { Bearer::Missing } else { bearer(headers) };
+    let bearer = if method.policy.access == Access::Public { Bearer::Missing } else { bearer(claims.headers) };
     let identity = admit(app, method, &bearer, caller, now).await?;
     Ok((bearer, identity))
 }
 
 /// The calling workload, by what the call brings to prove it.
-async fn settle_caller(app: &App, headers: &HeaderMap, now: Timestamp) -> Result<Option<Workload>> {
+async fn settle_caller(app: &App, Claims { headers, certificate }: Claims<'_>, now: Timestamp) -> Result<Option<Workload>> {
     let claim = read_bearer(headers, CALLER);
     let token = match &claim {
         Bearer::Missing => None,
         Bearer::Malformed => return Err(Error::CallerUnauthenticated),
         Bearer::Token(token) => Some(token.as_str()),
     };
-    callers::authenticate(app, Proof { certificate: &[], token }, now).await
+    callers::authenticate(app, Proof { certificate: certificate.map(PeerCertificate::names).unwrap_or_default(), token }, now).await
 }
 
 /// A caller must be known where the configuration says so.
