@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
-use doorward::{config::CallersMode, methods::METHODS, pb::v1, store::tenants::Tenant};
+use doorward::{
+    config::CallersMode,
+    methods::METHODS,
+    pb::v1::{self, auth_service_client::AuthServiceClient},
+    store::{service_accounts, tenants::Tenant},
+};
 use tonic::Request;
 
 use crate::{
     access::{set_tenant_state, texts},
-    harness::{accounts::*, *},
+    harness::{
+        accounts::*,
+        pki::{self, Authority, Issued, TlsFiles},
+        *,
+    },
     on_both,
     probe::{Ask, grant, payload, rows},
     recipes::{Caller, recipes},
@@ -35,6 +44,12 @@ async fn login_by(world: &World, caller_token: &str) -> Result<v1::LoginResponse
 
 async fn set_account(world: &World, change: &str) {
     assert_eq!(world.sql().await.execute(&format!("UPDATE service_accounts SET {change}")).await, 1);
+}
+
+/// Lets a name in certificates stand for an account.
+async fn map_certificate(world: &World, name: &'static str, account: &Account) {
+    let unit = |tx, (id, name, now)| async move { service_accounts::add_certificate(&tx, id, name, now).await };
+    assert!(world.app().store.write("given_certificate", (account.id, name, world.clock.now()), unit).await.unwrap());
 }
 
 on_both! {
@@ -198,7 +213,6 @@ on_both! {
         use doorward::domain::callers::{self, Proof};
         let (acme, shop, token) = given(&world).await;
         let till = world.account(&acme, &[]).await;
-        let sql = world.sql().await;
         let of = async |certificate: &[&str], token: Option<&str>| {
             let names = texts(certificate);
             let proof = Proof { certificate: &names, token };
@@ -206,9 +220,7 @@ on_both! {
             caller.map(|caller| caller.map(|caller| caller.account().id)).map_err(|error| error.reason().0)
         };
         for (name, account) in [("spiffe://prod/shop", &shop), ("dns:shop.internal", &shop), ("spiffe://prod/till", &till)] {
-            let id = crate::probe::bytes_literal(&sql, account.id.as_uuid().as_bytes());
-            let id = if world.backend == Backend::Postgres { format!("'{}'", account.id) } else { id };
-            sql.execute(&format!("INSERT INTO service_account_certificates (name, service_account_id, created_at) VALUES ('{name}', {id}, 0)")).await;
+            map_certificate(&world, name, account).await;
         }
         assert_eq!(of(&["spiffe://prod/shop"], None).await, Ok(Some(shop.id)));
         assert_eq!(of(&["spiffe://prod/shop", "dns:shop.internal", "dns:elsewhere"], None).await, Ok(Some(shop.id)));
@@ -222,8 +234,51 @@ on_both! {
         assert_eq!(of(&["spiffe://prod/till"], Some(&token)).await, Err("CALLER_UNAUTHENTICATED"));
         assert_eq!(of(&["spiffe://prod/shop", "spiffe://prod/till"], None).await, Err("CALLER_UNAUTHENTICATED"));
         assert_eq!(of(&["spiffe://prod/shop"], Some("nobody")).await, Err("CALLER_UNAUTHENTICATED"));
-        sql.execute("UPDATE service_accounts SET state = 'disabled'").await;
+        world.sql().await.execute("UPDATE service_accounts SET state = 'disabled'").await;
         assert_eq!(of(&["spiffe://prod/shop"], None).await, Err("CALLER_UNAUTHENTICATED"));
+    }
+
+    async fn a_client_certificate_makes_its_account_the_caller(world: World) {
+        let (acme, shop, token) = given(&world).await;
+        let till = world.account(&acme, &[]).await;
+        map_certificate(&world, "spiffe://prod/shop", &shop).await;
+        map_certificate(&world, "dns:till.internal", &till).await;
+        let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+        let files = TlsFiles::new(&ours.server(), Some(&ours));
+        let world = world
+            .restart_with(|config| {
+                files.set(config);
+                config.callers.mode = Some(CallersMode::Required);
+            })
+            .await;
+        let client = |certificate: Option<&Issued>| {
+            AuthServiceClient::new(pki::channel(world.replica.grpc_addr, &pki::trusting(&ours, certificate)))
+        };
+        let client_of = async |certificate: Option<&Issued>, by: Option<&str>| {
+            let mut request = Request::new(login());
+            if let Some(token) = by {
+                request = called_by(request, token);
+            }
+            let answer = client(certificate).login(request).await.map(tonic::Response::into_inner);
+            answer.map(|answer| answer.session.unwrap().client_id).map_err(|status| reason(&status))
+        };
+        let of_shop = ours.client(&["spiffe://prod/shop", "dns:shop.internal"]);
+        assert_eq!(client_of(Some(&of_shop), None).await, Ok(shop.id.to_string()));
+        assert_eq!(client_of(Some(&of_shop), Some(&token)).await, Ok(shop.id.to_string()));
+        assert_eq!(client_of(Some(&ours.client(&["dns:Till.Internal"])), None).await, Ok(till.id.to_string()));
+        // Nobody's certificate counts as none, a token besides it counts.
+        assert_eq!(client_of(Some(&ours.client(&["spiffe://prod/other"])), None).await, Err("CALLER_UNAUTHENTICATED".to_owned()));
+        assert_eq!(client_of(Some(&ours.client(&["spiffe://prod/other"])), Some(&token)).await, Ok(shop.id.to_string()));
+        assert_eq!(client_of(None, None).await, Err("CALLER_UNAUTHENTICATED".to_owned()));
+        assert_eq!(client_of(None, Some(&token)).await, Ok(shop.id.to_string()));
+        // Two identities are none.
+        assert_eq!(client_of(Some(&ours.client(&["dns:till.internal"])), Some(&token)).await, Err("CALLER_UNAUTHENTICATED".to_owned()));
+        let both = ours.client(&["spiffe://prod/shop", "dns:till.internal"]);
+        assert_eq!(client_of(Some(&both), None).await, Err("CALLER_UNAUTHENTICATED".to_owned()));
+        // Whoever made the certificate matters, not what it says.
+        assert!(client(Some(&theirs.client(&["spiffe://prod/shop"]))).login(Request::new(login())).await.is_err());
+        world.sql().await.execute("UPDATE service_accounts SET state = 'disabled'").await;
+        assert_eq!(client_of(Some(&of_shop), None).await, Err("CALLER_UNAUTHENTICATED".to_owned()));
     }
 
     async fn every_token_of_a_workload_is_another(world: World) {
