@@ -19,6 +19,7 @@
 //! | `refusal.rs` | why a PostgreSQL cannot be opened |
 //! | `metrics.rs` | what is counted |
 //! | `facts.rs` | everything that a decision about a session needs, in one statement |
+//! | `logins.rs` | everything that a login is decided by before its password is verified, in one statement |
 //! | one file per table | records, finders and writers |
 //!
 //! **A new table**: a migration, an entity, and a file here with its record and functions over [`Db`].
@@ -49,6 +50,7 @@ mod entity;
 mod errors;
 pub mod facts;
 pub mod instance;
+pub mod logins;
 pub mod memberships;
 mod metrics;
 mod refusal;

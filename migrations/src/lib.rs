@@ -16,6 +16,7 @@ mod m20261124_000004_memberships;
 mod m20261124_000005_sessions;
 mod m20261124_000006_signing_keys;
 mod m20261124_000007_audit_events;
+mod m20261126_000008_live_sessions;
 
 /// Every change, in order.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000005_sessions::Migration),
             Box::new(m20261124_000006_signing_keys::Migration),
             Box::new(m20261124_000007_audit_events::Migration),
+            Box::new(m20261126_000008_live_sessions::Migration),
         ]
     }
 }

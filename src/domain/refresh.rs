@@ -20,6 +20,7 @@ use super::{
     access::{self, Powers, TenantScope},
     audit::{self, Actor, Event, Origin},
     callers::Client,
+    tenants::policy,
     tokens::{self, TokenSet, Wanted},
 };
 use crate::{
@@ -184,6 +185,8 @@ fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
     let own_cap = Scope::parse(&facts.session.scope).map_err(|_| Error::internal("the session's scope cannot be read"))?;
     let cap = narrower(own_cap, step.cap)?;
     let scope = own_scope(&facts, cap.as_ref())?;
+    // While it can still be rolled back: a policy that cannot be read must not use the token up.
+    scope.as_ref().map(|scope| policy::of(scope.tenant())).transpose()?;
     if let Some(asked) = tenant_key(&step.tenant_id)? {
         let own = scope.as_ref().is_some_and(|scope| match asked {
             TenantKey::Id(id) => id == scope.tenant().id,

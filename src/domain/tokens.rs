@@ -16,7 +16,7 @@ use claims::{Claims, ClaimsError, Expected, ExpiryRule, SubjectKind};
 use jws::{HeaderRule, JwsError};
 use secrecy::SecretString;
 
-use super::access::TenantScope;
+use super::{access::TenantScope, tenants::policy};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -97,10 +97,10 @@ impl Wanted {
     }
 }
 
-/// Makes the access token of a session. `scope` is the tenant that the session is bound to, as it is now.
+/// Makes the access token of a session. `tenant` is the one that the session is bound to, as it is now.
 ///
 /// # Errors
-/// [`Error::Internal`] where signing fails.
+/// [`Error::Internal`] where signing fails, and for a tenant whose policy cannot be read.
 pub fn mint(
     app: &App,
     session: &Session,
@@ -113,7 +113,8 @@ pub fn mint(
         (PASSWORD_CHANGE_TYPE, PASSWORD_CHANGE_LIFETIME, vec![tokens.issuer.clone()])
     } else {
         let all = || tokens.audience.iter().chain([&tokens.issuer]).cloned().collect();
-        (ACCESS_TYPE, tokens.access_lifetime, if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
+        let lifetime = policy::access_lifetime(tokens, tenant.map(TenantScope::tenant))?;
+        (ACCESS_TYPE, lifetime, if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
     };
     let exp = now.plus(lifetime).min(session.expires_at);
     let epochs = session.epochs;
