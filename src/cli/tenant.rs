@@ -35,10 +35,14 @@ pub enum TenantCommand {
     /// What is not given stays as it is, or is taken from the configuration. The idle lifetime must
     /// be longer than the access lifetime and 300s together, the absolute one no shorter than the
     /// idle one. Open sessions keep their end; from their next refresh on they have the rest.
-    #[command(verbatim_doc_comment, after_help = POLICY_EXAMPLES)]
+    #[command(verbatim_doc_comment, override_usage = POLICY_USAGE, after_help = POLICY_EXAMPLES)]
     SetPolicy(SetPolicy),
 }
 
+/// The one that is made of the flags is longer than a line.
+const POLICY_USAGE: &str = "\
+doorward tenant set-policy [OPTIONS] <TENANT> --access-lifetime|--idle-lifetime|--absolute-lifetime <LENGTH>…
+       doorward tenant set-policy [OPTIONS] <TENANT> --clear";
 const POLICY_EXAMPLES: &str = "\
 Examples:
   doorward tenant set-policy acme --access-lifetime 10m --idle-lifetime 1d --absolute-lifetime 7d --yes
