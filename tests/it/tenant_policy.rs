@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     harness::*,
     on_both,
-    probe::{Ask, grant, list_sessions, payload, revoke_session},
+    probe::{Ask, grant, list_sessions, payload, refresh_asking, revoke_session},
 };
 
 const MINUTE: u64 = 60;
@@ -170,13 +170,18 @@ on_both! {
 
     async fn a_refresh_under_a_policy_that_cannot_be_read_can_be_repeated_once_it_is_mended(world: World) {
         let (acme, _) = place(&world).await;
-        let tokens = world.login_to("ann@example.com", &acme).await;
+        let (tokens, asking) = (world.login_to("ann@example.com", &acme).await, world.login_to("ann@example.com", &acme).await);
         write(&world, &acme, r#"{"access_lifetime": 300, "idle_lifetime": 7200}"#).await;
         for _ in 0..2 {
             assert_eq!(refused(world.refresh(&tokens.refresh_token).await), "INTERNAL");
+            let ask = Ask { tenant_id: "ext:crm-acme", ..Ask::default() };
+            assert_eq!(refused(refresh_asking(&world, &asking.refresh_token, ask).await), "INTERNAL");
         }
         write(&world, &acme, "{}").await;
         world.refresh(&tokens.refresh_token).await.unwrap();
+        // One that asks for something is decided before the token is used up: no grace is needed to come back with it.
+        world.pass(Duration::from_secs(31));
+        world.refresh(&asking.refresh_token).await.unwrap();
     }
 
     async fn members_that_a_later_version_adds_are_kept(world: World) {
