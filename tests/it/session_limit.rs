@@ -8,6 +8,8 @@ use tokio::task::JoinSet;
 
 use crate::{
     harness::*,
+    life::eventually,
+    login::races::Held,
     on_both,
     own_sessions::sid,
     probe::{Ask, get_me, grant, list_sessions, word},
@@ -166,6 +168,40 @@ on_both! {
         assert_eq!(world.count_events("login.succeeded").await, LOGINS);
         let ended = "SELECT count(DISTINCT object_id) AS n FROM audit_events WHERE event = 'session.revoked'";
         assert_eq!((world.count_events("session.revoked").await, sql.count(ended).await), (LOGINS - MOST, LOGINS - MOST));
+        other.stop().await;
+    }
+
+    /// All of them have verified their password and wait for the row of the user; then they are let go at one moment.
+    async fn logins_of_one_moment_count_one_another(world: World) {
+        const EACH: u64 = 6;
+        let world = limited(world, 2).await;
+        let other = world.another_replica().await;
+        world.person("ann@example.com").await;
+        let sql = world.sql().await;
+        for round in 1..=3 {
+            let before = [&world.replica, &other].map(|replica| replica.app.hasher.hashes());
+            let held = Held::new(&sql).await;
+            let mut calls = JoinSet::new();
+            for replica in [&world.replica, &other] {
+                for _ in 0..EACH {
+                    let mut client = replica.client();
+                    let request = v1::LoginRequest {
+                        identifier: "ann@example.com".to_owned(), password: PASSWORD.to_owned(), ..Default::default()
+                    };
+                    calls.spawn(async move { client.login(request).await.unwrap().into_inner().tokens.unwrap() });
+                }
+            }
+            eventually("all passwords are verified", async || {
+                let now = [&world.replica, &other].map(|replica| replica.app.hasher.hashes());
+                now.iter().zip(before).all(|(now, before)| *now == before + EACH)
+            }).await;
+            held.release().await;
+            let sets = calls.join_all().await;
+            let good = words(&world, &sets).await.iter().filter(|word| *word == "OK").count();
+            assert_eq!(good, 2, "round {round}");
+            let ended = i64::try_from(2 * EACH).unwrap() * round - 2;
+            assert_eq!(world.count_events("session.revoked").await, ended, "round {round}");
+        }
         other.stop().await;
     }
 }
