@@ -10,6 +10,7 @@
 //! | `token_exchange.rs` | a token → a narrower one |
 //! | `refresh.rs` | a refresh token → the next one |
 //! | `sessions.rs` | what a session is, how it ends |
+//! | `own_sessions.rs` | what people see of their own sessions, and end |
 //! | `revocation.rs` | sessions ended by operators, one by one or by an epoch |
 //! | `password_change.rs` | a new password |
 //! | `tokens.rs`, `tokens/` | access tokens: minting, two layers of verification |
@@ -17,6 +18,8 @@
 //! | `callers.rs` | which workload calls |
 //! | `validate.rs` | the question that backends ask |
 //! | `tenants.rs users.rs roles.rs memberships.rs` | administration |
+//! | `tenants/policy.rs` | a tenant's own lifetimes |
+//! | `pages.rs` | pages of lists, and where the next one begins |
 //! | `demo.rs` | tenants and people for trying things out |
 //! | `backup.rs` | a copy of an SQLite database |
 //! | `audit.rs` | what becomes an event |
@@ -32,6 +35,8 @@ pub mod demo;
 pub mod keys;
 pub mod login;
 pub mod memberships;
+pub mod own_sessions;
+mod pages;
 pub mod password_change;
 pub mod passwords;
 pub mod refresh;

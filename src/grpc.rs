@@ -7,6 +7,7 @@
 //! | `status.rs` | errors on the wire; the only place that builds a `Status` |
 //! | `convert.rs` | records → messages, and fields → values |
 //! | one file per service | decode → call → encode |
+//! | `sessions.rs` | the part of `AuthService` about the subject's own sessions |
 //!
 //! **A new RPC**: the proto with its policy, a method here that takes its [`crate::ctx::Ctx`] by [`context`], a function in `domain`.
 
@@ -21,6 +22,7 @@ pub mod auth;
 mod convert;
 pub mod gate;
 mod observe;
+mod sessions;
 pub mod status;
 
 /// The context that the gate put into a request, and the message.

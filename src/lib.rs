@@ -25,7 +25,7 @@
 //! | how a call gets in | [`grpc::gate`] |
 //! | how a password becomes a session | [`domain::login`] |
 //! | how refresh tokens move on | [`domain::refresh`] |
-//! | how operators end sessions | [`domain::revocation`] |
+//! | how people, and how operators end sessions | [`domain::own_sessions`], [`domain::revocation`] |
 //! | who may act, in which tenant | [`domain::access`] |
 //! | what a token says, and how one is verified | [`domain::tokens`] |
 //! | how secrets derive from the root secret | [`values::secret`] |

@@ -22,6 +22,7 @@
 //! | `facts.rs` | everything that a decision about a session needs, in one statement |
 //! | `account_facts.rs` | the same about a service account |
 //! | `rotation.rs` | the one conditional update that moves a refresh token on |
+//! | `logins.rs` | everything that a login is decided by before its password is verified, in one statement |
 //! | one file per table | records, finders and writers |
 //!
 //! **A new table**: a migration, an entity, and a file here with its record and functions over [`Db`].
@@ -55,6 +56,7 @@ mod entity;
 mod errors;
 pub mod facts;
 pub mod instance;
+pub mod logins;
 pub mod memberships;
 mod metrics;
 mod refusal;

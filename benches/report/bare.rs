@@ -120,4 +120,19 @@ impl AuthService for Bare {
     async fn change_password(&self, _: Request<v1::ChangePasswordRequest>) -> Result<Response<v1::ChangePasswordResponse>, Status> {
         nothing()
     }
+
+    async fn list_sessions(&self, _: Request<v1::ListSessionsRequest>) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        nothing()
+    }
+
+    async fn revoke_session(&self, _: Request<v1::RevokeSessionRequest>) -> Result<Response<v1::RevokeSessionResponse>, Status> {
+        nothing()
+    }
+
+    async fn revoke_all_sessions(
+        &self,
+        _: Request<v1::RevokeAllSessionsRequest>,
+    ) -> Result<Response<v1::RevokeAllSessionsResponse>, Status> {
+        nothing()
+    }
 }

@@ -17,6 +17,7 @@ mod m20261124_000005_sessions;
 mod m20261124_000006_signing_keys;
 mod m20261124_000007_audit_events;
 mod m20261126_000008_service_accounts;
+mod m20261126_000009_live_sessions;
 
 /// Every change, in order.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000006_signing_keys::Migration),
             Box::new(m20261124_000007_audit_events::Migration),
             Box::new(m20261126_000008_service_accounts::Migration),
+            Box::new(m20261126_000009_live_sessions::Migration),
         ]
     }
 }

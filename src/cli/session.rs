@@ -22,7 +22,7 @@ use crate::{
 /// What to do about sessions.
 #[derive(Debug, Subcommand)]
 pub enum SessionCommand {
-    /// List the sessions of a user, or those that are bound to a tenant
+    /// List the sessions of a user, those that are bound to a tenant, or with both a member's
     ///
     /// A session is bound to a tenant where the login named one. A session that is suspended is
     /// refused as long as its tenant or membership is, and good again afterwards.
@@ -39,17 +39,19 @@ pub enum SessionCommand {
 const LIST_EXAMPLES: &str = "\
 Examples:
   doorward session list --user ann@example.com
+  doorward session list --user ann@example.com --tenant acme
   doorward session list --tenant acme --all --format json";
 const REVOKE_EXAMPLES: &str = "\
 Examples:
   doorward session revoke 01980f2e-7c1b-7f00-8000-0123456789ab --yes
   doorward session revoke --user ann@example.com --yes
+  doorward session revoke --user ann@example.com --tenant acme --yes
   doorward session revoke --everything --yes";
 
 /// Whose sessions.
 #[derive(Debug, Args)]
 #[group(skip)]
-#[command(group = ArgGroup::new("whose").args(["user", "tenant"]).required(true))]
+#[command(group = ArgGroup::new("whose").args(["user", "tenant"]).required(true).multiple(true))]
 pub struct List {
     /// Id, e-mail address or user name
     #[arg(long)]
@@ -65,19 +67,19 @@ pub struct List {
 /// Which sessions.
 #[derive(Debug, Args)]
 #[group(skip)]
-#[command(group = ArgGroup::new("which").args(["session", "user", "tenant", "everything"]).required(true))]
+#[command(group = ArgGroup::new("which").args(["session", "user", "tenant", "everything"]).required(true).multiple(true))]
 pub struct Revoke {
     /// Id of one session
-    #[arg(value_parser = session_id)]
+    #[arg(value_parser = session_id, conflicts_with_all = ["user", "tenant", "everything"])]
     session: Option<SessionId>,
-    /// Every session of a user: id, e-mail address or user name
+    /// Every session of a user: id, e-mail address or user name; with --tenant only those there
     #[arg(long)]
     user: Option<String>,
     /// Every session that is bound to a tenant: id or slug
     #[arg(long)]
     tenant: Option<String>,
     /// Every session of everybody
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["user", "tenant"])]
     everything: bool,
     #[command(flatten)]
     confirm: Confirm,
@@ -168,19 +170,25 @@ pub async fn run(desk: &Desk, command: SessionCommand) -> Result<(), Failure> {
     }
 }
 
-/// Whose sessions are named, and what they are called in a sentence. Neither of the two: everybody's.
+/// Whose sessions are named, and what they are called in a sentence. Both: a member's; neither: everybody's.
 async fn named(desk: &Desk, user: Option<&str>, tenant: Option<&str>) -> Result<(Whose, String), Failure> {
-    match (user, tenant) {
-        (Some(name), _) => {
-            let user = users::resolve(&desk.app, name).await?;
-            Ok((Whose::User(user.id), format!("of the user {}", user_name(&user))))
+    let user = match user {
+        Some(name) => Some(users::resolve(&desk.app, name).await?),
+        None => None,
+    };
+    let tenant = match tenant {
+        Some(name) => Some(tenants::resolve(&desk.app, name).await?),
+        None => None,
+    };
+    Ok(match (user, tenant) {
+        (Some(user), Some(tenant)) => {
+            let owner = format!("of the user {} in the tenant {}", user_name(&user), output::quoted(&tenant.slug));
+            (Whose::Member { user: user.id, tenant: tenant.id }, owner)
         }
-        (None, Some(name)) => {
-            let tenant = tenants::resolve(&desk.app, name).await?;
-            Ok((Whose::Tenant(tenant.id), format!("of the tenant {}", output::quoted(&tenant.slug))))
-        }
-        (None, None) => Ok((Whose::Everybody, "of everybody".to_owned())),
-    }
+        (Some(user), None) => (Whose::User(user.id), format!("of the user {}", user_name(&user))),
+        (None, Some(tenant)) => (Whose::Tenant(tenant.id), format!("of the tenant {}", output::quoted(&tenant.slug))),
+        (None, None) => (Whose::Everybody, "of everybody".to_owned()),
+    })
 }
 
 async fn revoke_one(desk: &Desk, id: SessionId, confirm: Confirm) -> Result<(), Failure> {
@@ -214,6 +222,7 @@ async fn revoke_all(desk: &Desk, user: Option<&str>, tenant: Option<&str>, confi
     let (user_id, tenant_id) = match whose {
         Whose::User(id) => (Some(id.to_string()), None),
         Whose::Tenant(id) => (None, Some(id.to_string())),
+        Whose::Member { user, tenant } => (Some(user.to_string()), Some(tenant.to_string())),
         Whose::Everybody => (None, None),
     };
     output::one(desk.format, &serde_json::json!({ "user_id": user_id, "tenant_id": tenant_id, "revoked_sessions": ended }), &text)

@@ -117,6 +117,8 @@ pub struct TenantView {
     pub state: &'static str,
     pub seat_limit: Option<i32>,
     pub create_time: String,
+    /// Lifetimes of its own, in seconds, and whatever else is stored there.
+    pub policy: serde_json::Value,
 }
 
 impl From<&Tenant> for TenantView {
@@ -130,6 +132,7 @@ impl From<&Tenant> for TenantView {
             state: tenant.state.as_str(),
             seat_limit: tenant.seat_limit,
             create_time: tenant.created_at.to_string(),
+            policy: tenant.policy.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `[tokens]`: who issues them, whom they are for, how long they last.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::{Reader, Section, key};
@@ -13,9 +14,11 @@ const MAX_AUDIENCES: usize = 15;
 /// Their names together: every token has them.
 const MAX_AUDIENCE_BYTES: usize = 1024;
 /// No access token may live longer, whatever is configured: it is good offline until it expires.
-const MAX_ACCESS_LIFETIME: Duration = Duration::from_hours(12);
+pub const MAX_ACCESS_LIFETIME: Duration = Duration::from_hours(12);
 /// A previous refresh token may be accepted no longer than this after its successor was made.
-const MAX_REFRESH_GRACE: Duration = Duration::from_mins(5);
+pub const MAX_REFRESH_GRACE: Duration = Duration::from_mins(5);
+/// Live sessions of one user, between these.
+const SESSIONS: RangeInclusive<u32> = 1..=10_000;
 
 /// Issuer, audience and lifetimes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Tokens {
     /// A refresh token that was just used is answered again for so long, for lost answers and second tabs; 0 switches it
     /// off.
     pub refresh_grace: Duration,
+    /// Live sessions of one user at most; a login beyond them ends the oldest.
+    pub max_sessions: u32,
     /// Claim `client_id` of logins by a caller without an identity of its own (RFC 6749 appendix A.1 has its alphabet).
     pub default_client_id: String,
 }
@@ -50,6 +55,7 @@ impl Default for Tokens {
             idle_lifetime: Duration::from_hours(7 * 24),
             absolute_lifetime: Duration::from_hours(30 * 24),
             refresh_grace: Duration::from_secs(30),
+            max_sessions: 100,
             default_client_id: "doorward".to_owned(),
         }
     }
@@ -84,6 +90,8 @@ impl Tokens {
             |grace| *grace <= MAX_REFRESH_GRACE,
             "must be at most 300s",
         );
+        let sessions = key("max_sessions", "Live sessions of one user at most; a login beyond them ends the oldest.");
+        section.set_within(sessions, &mut tokens.max_sessions, SESSIONS);
         tokens
     }
 

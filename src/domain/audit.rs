@@ -11,12 +11,13 @@ use serde_json::json;
 use crate::{
     app::App,
     error::Error,
-    store::audit_events::Row,
+    store::{audit_events::Row, sessions::Session},
     values::{
+        entropy::Entropy,
         identifier,
         ids::{AuditEventId, ServiceAccountId, SessionId, TenantId, UserId},
         secret::{self, Purpose},
-        time::Timestamp,
+        time::{Clock, Timestamp},
     },
 };
 
@@ -27,10 +28,12 @@ pub enum Event {
     LoginSucceeded,
     /// A password was admitted and did not open a session.
     LoginFailed,
-    /// A live session was ended by its holder or an operator.
+    /// A live session was ended: by its holder, by an operator, or by a login beyond what a user may have.
     SessionRevoked,
-    /// An operator ended every session of a user.
+    /// Every session of a user was ended, by an operator or by the user; or every one but that which asked.
     UserSessionsRevoked,
+    /// An operator ended every session that one member has in a tenant.
+    MemberSessionsRevoked,
     /// An operator ended every session that is bound to a tenant.
     TenantSessionsRevoked,
     /// An operator ended every session of the instance.
@@ -57,6 +60,8 @@ pub enum Event {
     TenantSuspended,
     /// A tenant was activated.
     TenantActivated,
+    /// A tenant got other lifetimes.
+    TenantPolicyChanged,
     /// A role was made.
     RoleCreated,
     /// A user became a member.
@@ -73,6 +78,7 @@ impl Event {
             Self::LoginFailed => ("login.failed", "user"),
             Self::SessionRevoked => ("session.revoked", "session"),
             Self::UserSessionsRevoked => ("user.sessions_revoked", "user"),
+            Self::MemberSessionsRevoked => ("member.sessions_revoked", "membership"),
             Self::TenantSessionsRevoked => ("tenant.sessions_revoked", "tenant"),
             Self::AllSessionsRevoked => ("instance.sessions_revoked", "instance"),
             Self::RefreshTokenReused => ("session.refresh_token_reused", "session"),
@@ -86,6 +92,7 @@ impl Event {
             Self::TenantCreated => ("tenant.created", "tenant"),
             Self::TenantSuspended => ("tenant.suspended", "tenant"),
             Self::TenantActivated => ("tenant.activated", "tenant"),
+            Self::TenantPolicyChanged => ("tenant.policy_changed", "tenant"),
             Self::RoleCreated => ("role.created", "role"),
             Self::MemberAdded => ("member.added", "membership"),
             Self::MemberRemoved => ("member.removed", "membership"),
@@ -140,6 +147,35 @@ pub struct About {
     pub session_id: Option<SessionId>,
     /// More, a JSON object without secrets and names of people.
     pub details: Option<serde_json::Value>,
+}
+
+/// The event of a fact of which a transaction finds out how many there are.
+#[derive(Clone, Debug)]
+pub struct Repeated {
+    row: Row,
+    entropy: Entropy,
+    clock: Clock,
+}
+
+impl Repeated {
+    /// An event of success that happens to any number of objects.
+    #[must_use]
+    pub fn success(app: &App, event: Event, actor: Actor, origin: &Origin, about: About) -> Self {
+        Self { row: success(app, event, actor, origin, about), entropy: app.entropy.clone(), clock: app.clock.clone() }
+    }
+
+    /// The event of one session among them.
+    #[must_use]
+    pub fn of_session(&self, session: &Session) -> Row {
+        Row {
+            id: AuditEventId::generate(&self.entropy, &self.clock),
+            object_kind: Some("session"),
+            object_id: Some(session.id.to_string()),
+            tenant_id: session.tenant_id,
+            session_id: Some(session.id),
+            ..self.row.clone()
+        }
+    }
 }
 
 /// An event of success, ready to be stored.

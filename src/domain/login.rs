@@ -11,8 +11,10 @@
 //! answer, one hash, one audit event. The tenant is looked at only after the password was right, so that nobody learns anything about a
 //! tenant without one. What is no tenant's name at all is a bad request like any other: it leaves no event.
 //!
-//! The session is opened on condition that nothing moved since the password was looked up: the user's state and epoch and the
-//! credential's version are compared again in the transaction that stores the session. A password change that ran meanwhile wins.
+//! The session is opened on condition that nothing moved since the password was looked up: the user's state, the credential's version
+//! and the epochs of instance, user, tenant and membership are compared again in the transaction that stores the session. A password
+//! change that ran meanwhile wins, and so does whoever ended the sessions of everybody, of the user, of the tenant or of the member:
+//! the login that they did not see opens nothing either. So the tenant's epochs are read with the password; they decide nothing before.
 
 use std::time::Instant;
 
@@ -21,7 +23,7 @@ use super::{
     audit::{self, Actor, Event, Origin},
     callers::Client,
     passwords::{self, hasher::Verdict},
-    sessions::{self, Opening},
+    sessions::{self, Opening, Room},
     tokens::{self, TokenSet, Wanted},
 };
 use crate::{
@@ -32,7 +34,9 @@ use crate::{
         self, Tx, audit_events,
         audit_events::Row,
         credentials::{self, Credential},
-        instance, memberships,
+        instance,
+        logins::{self, Before},
+        memberships,
         sessions::{Device, Epochs, Session},
         tenants::TenantKey,
         users::{self, User, UserState},
@@ -82,6 +86,8 @@ pub struct LoggedIn {
 struct Verified {
     user: User,
     credential: Credential,
+    /// Everything else of that moment.
+    before: Before,
     /// The same password under the current parameters, where it was stored under others.
     renewed: Option<String>,
 }
@@ -103,8 +109,10 @@ pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
     let powers = Powers::capped(wanted.scope.clone());
     let about = audit::About { object_id: Some(user_id.to_string()), session_id: Some(session.id), ..audit::About::default() };
     let event = audit::success(app, Event::LoginSucceeded, Actor::User(user_id), &attempt.origin, about);
-    let input = (verified, session, tenant, powers.clone(), event);
-    let (user, session, scope) = match app.store.write("open_session", input, |tx, input| async move { open(tx, input).await }).await {
+    let room = Room::new(app, &session, &attempt.origin);
+    let input = Box::new((verified, session, room, tenant, powers.clone(), event));
+    let unit = |tx, input: Box<OpeningInput>| Box::pin(open(tx, *input));
+    let (user, session, scope) = match app.store.write("open_session", input, unit).await {
         Ok(opened) => opened,
         Err(error) => return Err(refused(app, error, user_id, &attempt.origin).await),
     };
@@ -115,9 +123,17 @@ pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
 
 /// One look-up, one hash, and on failure one event, whatever the reason.
 async fn verify(app: &App, attempt: &Attempt) -> Result<Verified> {
-    let found = match Identifier::parse(&attempt.identifier) {
-        Some(identifier) => app.store.read("find_login", identifier, |db, id| async move { users::find_login(&db, &id).await }).await?,
-        None => None,
+    let (found, before) = match Identifier::parse(&attempt.identifier) {
+        Some(identifier) => {
+            // What is no tenant's name is told once the password was right.
+            let input = (identifier, tenant_key(&attempt.tenant_id).unwrap_or_default());
+            let read = |db, (identifier, tenant): (Identifier, Option<TenantKey>)| async move {
+                logins::find(&db, &identifier, tenant.as_ref()).await
+            };
+            let (found, before) = app.store.read("find_login", input, read).await?;
+            (found, Some(before))
+        }
+        None => (None, None),
     };
     let user_id = found.as_ref().map(|(user, _)| user.id);
     let actor = user_id.map_or_else(|| audit::unknown_identifier(app, &attempt.identifier), Actor::User);
@@ -130,8 +146,8 @@ async fn verify(app: &App, attempt: &Attempt) -> Result<Verified> {
         Verdict::Right => None,
         Verdict::RightButOld(phc) => Some(phc),
     };
-    match found {
-        Some((user, Some(credential))) => Ok(Verified { user, credential, renewed }),
+    match (found, before) {
+        (Some((user, Some(credential))), Some(before)) => Ok(Verified { user, credential, before, renewed }),
         _ => Err(Error::internal("a password was right for nobody")),
     }
 }
@@ -153,10 +169,11 @@ async fn refused(app: &App, error: Error, user: UserId, origin: &Origin) -> Erro
     stored.err().unwrap_or(error)
 }
 
-type OpeningInput = (Verified, Session, Option<TenantKey>, Powers, Row);
+type OpeningInput = (Verified, Session, Room, Option<TenantKey>, Powers, Row);
 
 /// The transaction: everything that the password check relied on must still hold.
-async fn open(tx: Tx, (verified, mut session, tenant, powers, mut event): OpeningInput) -> Result<(User, Session, Option<TenantScope>)> {
+async fn open(tx: Tx, input: OpeningInput) -> Result<(User, Session, Option<TenantScope>)> {
+    let (verified, mut session, room, tenant, powers, mut event) = input;
     let user = users::find_locked(&tx, verified.user.id).await?.ok_or(Error::InvalidCredentials)?;
     let credential = credentials::find(&tx, user.id).await?;
     let unmoved = user.state == UserState::Active
@@ -166,6 +183,10 @@ async fn open(tx: Tx, (verified, mut session, tenant, powers, mut event): Openin
         return Err(Error::InvalidCredentials);
     }
     let scope = bind(&tx, &user, tenant.as_ref(), &powers, &mut session).await?;
+    if !opens_under_the_same(&verified.before, session.epochs) {
+        return Err(Error::InvalidCredentials);
+    }
+    room.make(&tx, user.id, session.created_at).await?;
     store::sessions::insert(&tx, session.clone()).await?;
     if let Some(phc) = &verified.renewed {
         credentials::rehash(&tx, user.id, &verified.credential, passwords::ARGON2ID, phc).await?;
@@ -176,6 +197,13 @@ async fn open(tx: Tx, (verified, mut session, tenant, powers, mut event): Openin
     Ok((user, session, scope))
 }
 
+/// Whether the epochs of instance, tenant and membership are those of before the password was verified. What was not there then, nobody
+/// has ended.
+fn opens_under_the_same(before: &Before, now: Epochs) -> bool {
+    let same = |before: Option<i64>, now: Option<i64>| before.is_none() || now.is_none() || before == now;
+    before.instance == now.instance && same(before.tenant, now.tenant) && same(before.membership, now.membership)
+}
+
 /// An event of a session that only the superuser flag let into its tenant says so.
 pub(super) fn mark_superuser(event: &mut Row, scope: Option<&TenantScope>) {
     if let (Some(details), Some(None)) = (event.details.as_object_mut(), scope.map(TenantScope::membership)) {
@@ -183,10 +211,10 @@ pub(super) fn mark_superuser(event: &mut Row, scope: Option<&TenantScope>) {
     }
 }
 
-/// Binds a session to the epochs of this moment, and to a tenant that its user may act in.
+/// Binds a session to the epochs of this moment, and to a tenant that its user may act in, with the lifetimes of that tenant.
 ///
 /// # Errors
-/// Those of [`access::enter`].
+/// Those of [`access::enter`] and [`sessions::apply_policy`].
 pub(super) async fn bind(
     tx: &Tx,
     user: &User,
@@ -202,6 +230,7 @@ pub(super) async fn bind(
     session.tenant_id = Some(scope.tenant().id);
     session.epochs.tenant = Some(scope.tenant().epoch);
     session.epochs.membership = scope.membership().map(|membership| membership.epoch);
+    sessions::apply_policy(session, scope.tenant())?;
     Ok(Some(scope))
 }
 

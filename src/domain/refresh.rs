@@ -172,7 +172,7 @@ fn moved_on(rotated: Rotated, rotation: Rotation) -> Result<Refreshed> {
         created_at: rotated.created_at,
         expires_at: rotated.expires_at,
     };
-    Ok(Refreshed { is_healed: false, session, tenant: rotated.policy.map(claims), cap })
+    Ok(Refreshed { is_healed: false, session, tenant: rotated.policy.map(claims).transpose()?, cap })
 }
 
 /// Every other refresh: a transaction.
@@ -357,7 +357,8 @@ fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
             return Err(Error::field("tenant_id", "is not the tenant of the session"));
         }
     }
-    let tenant = scope.as_ref().map(TenantClaims::from);
+    // While it can still be rolled back: a policy that cannot be read must not use the token up.
+    let tenant = scope.as_ref().map(TenantClaims::of).transpose()?;
     Ok(Outcome::Refreshed(Box::new(Refreshed { is_healed, session: (&facts.session).into(), tenant, cap })))
 }
 

@@ -1,4 +1,4 @@
-//! Ending sessions as an operator: one by one, or all of a user, of a tenant or of the instance by moving one row's epoch on.
+//! Ending sessions as an operator: one by one, or all of a user, of a tenant, of a member or of the instance by moving one row's epoch on.
 //!
 //! A moved epoch is one changed row, however many sessions there are: nothing has to be found, so nothing is forgotten, also not what is
 //! opened or refreshed at the same moment. Every session remembers the epochs that it was opened under, and every check of a token compares
@@ -18,12 +18,15 @@ use crate::{
         audit_events::Row,
         facts::{self, About, Facts, Whose},
         instance,
-        memberships::MembershipState,
+        memberships::{self, MembershipState},
         sessions,
         tenants::{self, TenantState},
         users::{self, UserState},
     },
-    values::{ids::SessionId, time::Timestamp},
+    values::{
+        ids::{SessionId, TenantId, UserId},
+        time::Timestamp,
+    },
 };
 
 /// Where a session stands, for whoever looks at a list of them.
@@ -59,7 +62,7 @@ impl SessionState {
 
     /// Where the session of these facts stands. Nobody has a good access token of a session that has been idle for too long, and its
     /// refresh token is refused: it is over too.
-    fn of(facts: &Facts, now: Timestamp) -> Self {
+    pub(super) fn of(facts: &Facts, now: Timestamp) -> Self {
         let Facts { session, user, standing, .. } = facts;
         let is_late = session.expires_at <= now || session.idle_expires_at <= now;
         if session.revoked_at.is_some() || (access::is_over(facts, now) && session.expires_at > now) {
@@ -144,15 +147,17 @@ pub async fn revoke(app: &App, id: SessionId, actor: Actor) -> Result<bool> {
     app.store.write("revoke_session", (id, origin.time, event), unit).await
 }
 
-/// Ends every session of a user, a tenant or everybody; answers how many there were. The epoch moves also where there is none: the count
-/// is for the operator, and a login may come between it and the move.
+/// Ends every session of a user, a tenant, a member or everybody; answers how many there were. The epoch moves also where there is none:
+/// the count is for the operator, and a login may come between it and the move.
 ///
 /// # Errors
-/// [`Error::NotFound`] for a user or a tenant that is deleted.
+/// [`Error::NotFound`] for a user or a tenant that is deleted, and for a user who is no member.
 pub async fn revoke_all(app: &App, whose: Whose, actor: Actor) -> Result<u64> {
     let (event, object_id, tenant_id) = match whose {
         Whose::User(id) => (Event::UserSessionsRevoked, Some(id.to_string()), None),
         Whose::Tenant(id) => (Event::TenantSessionsRevoked, Some(id.to_string()), Some(id)),
+        // Which membership it is, the transaction finds.
+        Whose::Member { tenant, .. } => (Event::MemberSessionsRevoked, None, Some(tenant)),
         Whose::Everybody => (Event::AllSessionsRevoked, None, None),
     };
     let origin = Origin::local(app);
@@ -162,13 +167,33 @@ pub async fn revoke_all(app: &App, whose: Whose, actor: Actor) -> Result<u64> {
 }
 
 async fn end_all(tx: Tx, (whose, now, event): (Whose, Timestamp, Row)) -> Result<u64> {
+    if let Whose::Member { user, tenant } = whose {
+        return end_member(tx, (user, tenant, now, event)).await;
+    }
     let live = facts::count_live(&tx, whose, now).await?;
     match whose {
         Whose::User(id) if !users::bump_epoch(&tx, id).await? => return Err(Error::NotFound("user")),
         Whose::Tenant(id) if !tenants::bump_epoch(&tx, id).await? => return Err(Error::NotFound("tenant")),
         Whose::Everybody => instance::bump_epoch(&tx).await?,
-        Whose::User(_) | Whose::Tenant(_) => {}
+        Whose::User(_) | Whose::Tenant(_) | Whose::Member { .. } => {}
     }
     audit_events::insert(&tx, Row { details: json!({ "sessions": live }), ..event }).await?;
+    Ok(live)
+}
+
+/// One row for what was opened by the membership. A superuser's session of a tenant can be without one, and no epoch of this tenant alone
+/// is its own: such rows are marked, behind the lock that their opening takes.
+async fn end_member(tx: Tx, (user, tenant, now, event): (UserId, TenantId, Timestamp, Row)) -> Result<u64> {
+    users::find_locked(&tx, user).await?.ok_or(Error::NotFound("user"))?;
+    let live = facts::count_live(&tx, Whose::Member { user, tenant }, now).await?;
+    let membership = memberships::bump_epoch(&tx, tenant, user).await?;
+    let without = sessions::revoke_of_no_member(&tx, user, tenant, "operator", now).await?;
+    if membership.is_none() && without == 0 {
+        return Err(Error::NotFound("membership"));
+    }
+    let details = json!({ "sessions": live, "user_id": user.to_string() });
+    let object_id = membership.map(|id| id.to_string());
+    let object_kind = object_id.is_some().then_some("membership");
+    audit_events::insert(&tx, Row { object_kind, object_id, details, ..event }).await?;
     Ok(live)
 }

@@ -6,8 +6,8 @@
 //!                             ▼            refresh (generation + 1)
 //!                           live ◄──────────────┐
 //!            ┌────────────────┼────────────────┴┘
-//!     logout, reuse      idle or absolute      epoch of instance, user, tenant
-//!            │              expiry             or membership moved on
+//!  logout, revocation,   idle or absolute      epoch of instance, user, tenant
+//!  reuse, session limit     expiry             or membership moved on
 //!            ▼                ▼                      ▼
 //!         revoked          expired                 dead
 //! ```
@@ -15,19 +15,23 @@
 //! A session never comes back. It is good while it is not revoked, not expired, and every epoch that it was opened under is still the
 //! current one: ending all sessions of a user is one changed row, and so is ending all of a tenant or of the instance.
 
+use std::time::Duration;
+
 use crate::{
     app::App,
     domain::{
         access::{self, Accepts},
-        audit::{self, Actor, Event, Origin},
+        audit::{self, Actor, Event, Origin, Repeated},
         callers::Client,
+        tenants::policy,
         tokens::{self, PASSWORD_CHANGE_LIFETIME, Presented, claims::ExpiryRule},
     },
     error::{Error, Result},
     store::{
-        audit_events,
+        Tx, audit_events,
         facts::{self, About, Facts},
         sessions::{self, Device, Epochs, Session},
+        tenants::Tenant,
     },
     values::{
         ids::{SessionId, UserId},
@@ -65,7 +69,7 @@ pub fn prepare(app: &App, opening: Opening, now: Timestamp) -> Result<(Session, 
         (tokens.idle_lifetime, tokens.absolute_lifetime)
     };
     let refresh = (!opening.must_change).then(|| RefreshToken::first(&app.roots, id, &app.entropy));
-    let session = Session {
+    let mut session = Session {
         id,
         user_id: opening.user_id,
         tenant_id: None,
@@ -77,15 +81,62 @@ pub fn prepare(app: &App, opening: Opening, now: Timestamp) -> Result<(Session, 
         must_change: opening.must_change,
         created_at: now,
         last_seen_at: now,
-        idle_expires_at: now.plus(idle.min(absolute)),
-        expires_at: now.plus(absolute),
+        idle_expires_at: now,
+        expires_at: now,
         device: opening.device,
         revoked_at: None,
         refresh_generation: 0,
         refresh_digest: refresh.as_ref().map(|token| token.digest().to_vec()),
         rotated_at: now,
     };
+    set_lifetimes(&mut session, idle, absolute);
     Ok((session, refresh))
+}
+
+/// Says how long a new session lives.
+fn set_lifetimes(session: &mut Session, idle: Duration, absolute: Duration) {
+    session.idle_expires_at = session.created_at.plus(idle.min(absolute));
+    session.expires_at = session.created_at.plus(absolute);
+}
+
+/// Gives a new session the lifetimes of the tenant that it is bound to, where that has its own.
+///
+/// # Errors
+/// Those of [`policy::of`].
+pub(super) fn apply_policy(session: &mut Session, tenant: &Tenant) -> Result<()> {
+    let own = policy::of(tenant)?;
+    // Changing a password takes its ten minutes wherever.
+    if let Some(own) = own.filter(|_| !session.must_change) {
+        set_lifetimes(session, own.idle(), own.absolute());
+    }
+    Ok(())
+}
+
+/// What a session is opened beside: so many live ones of its user at most, itself among them.
+#[derive(Clone, Debug)]
+pub struct Room {
+    most: u32,
+    ended: Repeated,
+}
+
+impl Room {
+    /// The room that the configuration gives, for the opening of a session by its user.
+    #[must_use]
+    pub fn new(app: &App, session: &Session, origin: &Origin) -> Self {
+        let details = Some(serde_json::json!({ "cause": "session_limit", "by_session": session.id.to_string() }));
+        let about = audit::About { details, ..audit::About::default() };
+        let ended = Repeated::success(app, Event::SessionRevoked, Actor::User(session.user_id), origin, about);
+        Self { most: app.config.tokens.max_sessions, ended }
+    }
+
+    /// Ends the oldest sessions of a user until there is room for one more. Whoever calls this holds the lock of the user's row.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database is away.
+    pub async fn make(&self, tx: &Tx, user: UserId, now: Timestamp) -> Result<()> {
+        let ended = sessions::revoke_oldest(tx, user, self.most.saturating_sub(1), "session_limit", now).await?;
+        audit_events::insert_all(tx, ended.iter().map(|session| self.ended.of_session(session)).collect()).await
+    }
 }
 
 /// The credential that names the session to end.

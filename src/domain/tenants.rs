@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{
     access::{Powers, Subject, TenantView, Visible},
     audit::{self, Actor, Event, Origin},
+    pages::{self, Page},
     roles,
 };
 use crate::{
@@ -19,17 +20,14 @@ use crate::{
     },
     values::{
         ids::{MembershipId, TenantId, UserId},
-        page::PageToken,
         text,
     },
 };
 
-/// The page size of `ListTenants` where the request names none.
-const DEFAULT_PAGE: usize = 50;
-/// The largest page of `ListTenants`.
-const MAX_PAGE: usize = 100;
+pub mod policy;
+
 /// What page tokens of this list are bound to.
-const LIST: &[u8] = b"doorward.v1.AuthService/ListTenants";
+const LIST: &str = "doorward.v1.AuthService/ListTenants";
 
 /// The first tenants of a user, and whether there are more.
 ///
@@ -45,22 +43,12 @@ pub async fn first_page(app: &App, user: UserId, visible: Visible, powers: &Powe
 /// # Errors
 /// [`Error::InvalidField`] for a page size below 0 and for a page token that is not of this list and subject.
 pub async fn list(app: &App, subject: &Subject, page_size: i32, page_token: &str) -> Result<(Vec<TenantView>, String)> {
-    let size = usize::try_from(page_size).map_err(|_| Error::field("page_size", "must not be negative"))?;
-    let limit = if size == 0 { DEFAULT_PAGE } else { size.min(MAX_PAGE) };
-    let user = subject.facts.user.id;
     let visible = subject.visible();
     let only = if let Visible::Only(tenant) = visible { tenant.as_bytes().to_vec() } else { Vec::new() };
-    let (kind, id) = (b"user".as_slice(), user.as_bytes());
-    let binding: [&[u8]; 4] = [LIST, kind, &id, &only];
-    let after = match page_token {
-        "" => None,
-        token => {
-            let cursor = PageToken::decode(token, &app.roots, &binding).map_err(|_| Error::field("page_token", "is not of this list"))?;
-            Some(MembershipId::from_uuid(cursor))
-        }
-    };
-    let (standings, more) = page(app, user, visible, after, limit).await?;
-    let next = more.map(|last| PageToken::encode(&app.roots, &binding, last.as_uuid())).unwrap_or_default();
+    let asked = Page::read(app, LIST, subject, only, page_size, page_token)?;
+    let after = asked.after().map(MembershipId::from_uuid);
+    let (standings, more) = page(app, subject.facts.user.id, visible, after, asked.limit()).await?;
+    let next = more.map(|last| asked.next(app, last.as_uuid())).unwrap_or_default();
     Ok((standings.into_iter().map(|standing| TenantView::listed(standing, subject.powers())).collect(), next))
 }
 
@@ -77,13 +65,10 @@ async fn page(
         Visible::Only(tenant) => Some(tenant),
         Visible::Nothing => return Ok((Vec::new(), None)),
     };
-    let ask = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    let unit = move |db, ()| async move { memberships::list_standings(&db, user, only, after, ask).await };
+    let unit = move |db, ()| async move { memberships::list_standings(&db, user, only, after, pages::ask(limit)).await };
     let mut standings = app.store.read("list_tenants", (), unit).await?;
-    let more = standings.len() > limit;
-    standings.truncate(limit);
-    let last = standings.last().and_then(|standing| standing.membership.as_ref()).map(|membership| membership.id);
-    Ok((standings, last.filter(|_| more)))
+    let more = pages::cut(&mut standings, limit, |last| last.membership.as_ref().map(|membership| membership.id));
+    Ok((standings, more))
 }
 
 /// What an operator makes a tenant of.

@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use super::{
     access::{TenantScope, workload},
     callers::Client,
+    tenants::policy,
 };
 use crate::{
     app::App,
@@ -159,15 +160,19 @@ pub struct TenantClaims {
 
 impl TenantClaims {
     /// What is said under a tenant's policy.
-    #[must_use]
-    pub fn new(roles: Vec<String>, permissions: PermissionSet, policy: &serde_json::Value) -> Self {
-        let access_lifetime = policy.get("access_lifetime").and_then(serde_json::Value::as_u64).map(Duration::from_secs);
-        Self { roles, permissions, access_lifetime }
+    ///
+    /// # Errors
+    /// Those of [`policy::read`].
+    pub fn new(roles: Vec<String>, permissions: PermissionSet, policy: &serde_json::Value) -> Result<Self> {
+        let access_lifetime = policy::read(policy)?.map(|own| own.access());
+        Ok(Self { roles, permissions, access_lifetime })
     }
-}
 
-impl From<&TenantScope> for TenantClaims {
-    fn from(scope: &TenantScope) -> Self {
+    /// What is said of a tenant that was entered.
+    ///
+    /// # Errors
+    /// Those of [`policy::read`].
+    pub fn of(scope: &TenantScope) -> Result<Self> {
         Self::new(scope.role_names(), scope.permissions().clone(), &scope.tenant().policy)
     }
 }
@@ -175,7 +180,7 @@ impl From<&TenantScope> for TenantClaims {
 /// Makes the access token of a session. `tenant` is the one that the session is bound to, as it is now.
 ///
 /// # Errors
-/// [`Error::Internal`] where signing fails.
+/// [`Error::Internal`] where signing fails, and for a tenant whose policy cannot be read.
 pub fn mint(
     app: &App,
     session: &Session,
@@ -183,7 +188,7 @@ pub fn mint(
     wanted: &Wanted,
     now: Timestamp,
 ) -> Result<(SecretString, Duration)> {
-    mint_with(app, session.into(), tenant.map(TenantClaims::from), wanted, now)
+    mint_with(app, session.into(), tenant.map(TenantClaims::of).transpose()?, wanted, now)
 }
 
 /// [`mint`], where what is to be said was read otherwise.
@@ -202,8 +207,9 @@ pub fn mint_with(
         (PASSWORD_CHANGE_TYPE, PASSWORD_CHANGE_LIFETIME, vec![tokens.issuer.clone()])
     } else {
         let all = || tokens.audience.iter().chain([&tokens.issuer]).cloned().collect();
-        let lifetime = tenant.as_ref().and_then(|tenant| tenant.access_lifetime).unwrap_or(tokens.access_lifetime);
-        (ACCESS_TYPE, lifetime.min(tokens.max_access_lifetime), if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
+        let own = tenant.as_ref().and_then(|tenant| tenant.access_lifetime);
+        let lifetime = own.map_or(tokens.access_lifetime, |own| own.min(tokens.max_access_lifetime));
+        (ACCESS_TYPE, lifetime, if wanted.audience.is_empty() { all() } else { wanted.audience.clone() })
     };
     let exp = now.plus(lifetime).min(session.expires_at);
     let epochs = session.epochs;
@@ -250,7 +256,7 @@ pub fn mint_for_account(
     now: Timestamp,
 ) -> Result<(SecretString, Duration)> {
     let tokens = &app.config.tokens;
-    let exp = now.plus(tokens.access_lifetime);
+    let exp = now.plus(policy::access_lifetime(tokens, facts.tenant.as_ref())?);
     let tid = facts.account.tenant_id;
     let claims = Claims {
         iss: tokens.issuer.clone(),
@@ -287,7 +293,8 @@ pub fn mint_narrowed(
     client: &Client,
     now: Timestamp,
 ) -> Result<(SecretString, Duration)> {
-    let exp = now.plus(app.config.tokens.access_lifetime).min(from.claims.exp);
+    let lifetime = policy::access_lifetime(&app.config.tokens, tenant.map(TenantScope::tenant))?;
+    let exp = now.plus(lifetime).min(from.claims.exp);
     if exp <= now {
         return Err(Error::TokenExpired);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{context, convert, status};
+use super::{context, convert, sessions as own_sessions, status};
 use crate::{
     app::App,
     ctx::{Ctx, tenant_key},
@@ -76,6 +76,21 @@ impl AuthService for Auth {
 
     async fn change_password(&self, request: Request<v1::ChangePasswordRequest>) -> Result<Response<v1::ChangePasswordResponse>, Status> {
         answer!(self, request, change_password)
+    }
+
+    async fn list_sessions(&self, request: Request<v1::ListSessionsRequest>) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        answer!(self, request, own_sessions::list)
+    }
+
+    async fn revoke_session(&self, request: Request<v1::RevokeSessionRequest>) -> Result<Response<v1::RevokeSessionResponse>, Status> {
+        answer!(self, request, own_sessions::revoke)
+    }
+
+    async fn revoke_all_sessions(
+        &self,
+        request: Request<v1::RevokeAllSessionsRequest>,
+    ) -> Result<Response<v1::RevokeAllSessionsResponse>, Status> {
+        answer!(self, request, own_sessions::revoke_all)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The audit trail at rest: rows are only ever added. What becomes an event, and with what in it, is `domain::audit`'s.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
 use uuid::Uuid;
 
 use super::{Db, Tx, entity::audit_event as entity, errors};
@@ -11,6 +11,9 @@ use crate::{
         time::Timestamp,
     },
 };
+
+/// Rows of one insert: a statement takes so many values at most.
+const BATCH: usize = 500;
 
 /// One row.
 #[derive(Clone, Debug)]
@@ -52,8 +55,25 @@ pub struct Row {
 /// # Errors
 /// [`crate::error::Error::Unavailable`] where the database is away.
 pub async fn insert(tx: &Tx, row: Row) -> Result<()> {
+    model(row).insert(&tx.executor()).await.map(drop).map_err(|e| errors::from_db(&e))
+}
+
+/// Adds the events of facts that one statement made.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn insert_all(tx: &Tx, rows: Vec<Row>) -> Result<()> {
+    let mut rows = rows.into_iter().map(model).peekable();
+    while rows.peek().is_some() {
+        let insert = entity::Entity::insert_many(rows.by_ref().take(BATCH));
+        insert.exec_without_returning(&tx.executor()).await.map_err(|e| errors::from_db(&e))?;
+    }
+    Ok(())
+}
+
+fn model(row: Row) -> entity::ActiveModel {
     let uuid = |id: SessionId| -> Uuid { id.as_uuid() };
-    let model = entity::ActiveModel {
+    entity::ActiveModel {
         id: Set(row.id.as_uuid()),
         created_at: Set(row.created_at.as_unix()),
         event: Set(row.event.to_owned()),
@@ -69,6 +89,5 @@ pub async fn insert(tx: &Tx, row: Row) -> Result<()> {
         ip_address: Set(row.ip_address),
         request_id: Set(row.request_id),
         details: Set(row.details),
-    };
-    model.insert(&tx.executor()).await.map(drop).map_err(|e| errors::from_db(&e))
+    }
 }

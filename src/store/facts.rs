@@ -3,8 +3,8 @@
 //! in the other order.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, Iterable, QueryResult,
-    sea_query::{Alias, Condition, Expr, ExprTrait, IntoIden, Query, SelectStatement},
+    ColumnTrait, ConnectionTrait, FromQueryResult, Iterable, QueryResult,
+    sea_query::{Alias, Asterisk, Condition, Expr, ExprTrait, IntoIden, Query, SelectStatement},
 };
 
 use super::{
@@ -68,6 +68,13 @@ pub enum Whose {
     User(UserId),
     /// Those that are bound to one tenant.
     Tenant(TenantId),
+    /// One user's that are bound to one tenant.
+    Member {
+        /// The user.
+        user: UserId,
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// All.
     Everybody,
 }
@@ -90,6 +97,34 @@ pub async fn list(db: &impl Db, whose: Whose, live_at: Option<Timestamp>, after:
     rows.iter().map(read).collect()
 }
 
+/// A page of a user's sessions that are not over at that time, the newest first: before the one that a page ended with.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn list_newest(db: &impl Db, user: UserId, now: Timestamp, before: Option<SessionId>, limit: u64) -> Result<Vec<Session>> {
+    let mut select = Query::select();
+    select.column(("s", Asterisk));
+    join(&mut select, &About::Own);
+    filter(&mut select, Whose::User(user), Some(now));
+    if let Some(before) = before {
+        select.and_where(Expr::col(("s", session::Column::Id)).lt(before.as_uuid()));
+    }
+    // Ids are of version 7: their order is that of time, and never changes.
+    select.order_by(("s", session::Column::Id), sea_orm::Order::Desc).limit(limit);
+    let rows = db.executor().query_all(&select).await.map_err(|e| errors::from_db(&e))?;
+    let sessions = rows.iter().map(|row| session::Model::from_query_result(row, "").map(Session::from));
+    sessions.collect::<std::result::Result<_, _>>().map_err(|e| errors::from_db(&e))
+}
+
+/// Picks the ids of sessions that are not over at that time, for a statement that ends them.
+pub(super) fn live_ids(whose: Whose, live_at: Timestamp) -> SelectStatement {
+    let mut select = Query::select();
+    select.expr(Expr::col(("s", session::Column::Id)));
+    join(&mut select, &About::Own);
+    filter(&mut select, whose, Some(live_at));
+    select
+}
+
 /// How many sessions are not over at that time.
 ///
 /// # Errors
@@ -110,6 +145,9 @@ fn filter(select: &mut SelectStatement, whose: Whose, live_at: Option<Timestamp>
     match whose {
         Whose::User(id) => select.and_where(session(session::Column::UserId).eq(id.as_uuid())),
         Whose::Tenant(id) => select.and_where(session(session::Column::TenantId).eq(id.as_uuid())),
+        Whose::Member { user, tenant } => select
+            .and_where(session(session::Column::UserId).eq(user.as_uuid()))
+            .and_where(session(session::Column::TenantId).eq(tenant.as_uuid())),
         Whose::Everybody => select,
     };
     let Some(now) = live_at else { return };

@@ -287,6 +287,27 @@ async fn link_roles(tx: &Tx, tenant: TenantId, membership: MembershipId, roles: 
     insert.exec_without_returning(&tx.executor()).await.map(drop).map_err(|e| errors::missing(&e, "role"))
 }
 
+/// Moves the epoch of a user's membership on, whatever its state but removed: every token and session of the user that is bound to the
+/// tenant by it is dead. Answers which one it is; none where the user is no member.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn bump_epoch(tx: &Tx, tenant: TenantId, user: UserId) -> Result<Option<MembershipId>> {
+    let which = Condition::all()
+        .add(entity::Column::TenantId.eq(tenant.as_uuid()))
+        .add(entity::Column::UserId.eq(user.as_uuid()))
+        .add(entity::Column::State.ne(MembershipState::Removed.as_str()));
+    let found = entity::Entity::find().filter(which.clone()).one(&tx.executor()).await.map_err(|e| errors::from_db(&e))?;
+    let Some(row) = found else { return Ok(None) };
+    let changed = entity::Entity::update_many()
+        .col_expr(entity::Column::Epoch, Expr::col(entity::Column::Epoch).add(1))
+        .filter(which)
+        .exec(&tx.executor())
+        .await
+        .map_err(|e| errors::from_db(&e))?;
+    Ok((changed.rows_affected == 1).then(|| MembershipId::from_uuid(row.id)))
+}
+
 /// Suspends an active membership: the member may not act in the tenant. Answers whether there was one.
 ///
 /// # Errors

@@ -3,11 +3,16 @@
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, EntityTrait, QueryFilter,
-    sea_query::{Condition, Expr},
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, FromQueryResult, Order, QueryFilter,
+    sea_query::{Condition, Expr, Query, SelectStatement},
 };
 
-use super::{Db, Tx, entity::session as entity, errors};
+use super::{
+    Db, Tx,
+    entity::session as entity,
+    errors,
+    facts::{self, Whose},
+};
 use crate::{
     error::Result,
     values::{
@@ -173,7 +178,79 @@ pub async fn revoke_late_or_not(tx: &Tx, id: SessionId, reason: &'static str, no
     mark_revoked(tx, reason, now, Condition::all().add(entity::Column::Id.eq(id.as_uuid()))).await
 }
 
+/// Ends a session of a user, also where it is past its time. Answers whether there was one that was not ended before.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn revoke_own(tx: &Tx, user: UserId, id: SessionId, reason: &'static str, now: Timestamp) -> Result<bool> {
+    let own = Condition::all().add(entity::Column::Id.eq(id.as_uuid())).add(entity::Column::UserId.eq(user.as_uuid()));
+    mark_revoked(tx, reason, now, own).await
+}
+
+/// Ends the live sessions of a user but the `keep` newest; answers those that ended.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn revoke_oldest(tx: &Tx, user: UserId, keep: u32, reason: &'static str, now: Timestamp) -> Result<Vec<Session>> {
+    let mut oldest = facts::live_ids(Whose::User(user), now);
+    oldest
+        .order_by(("s", entity::Column::CreatedAt), Order::Desc)
+        .order_by(("s", entity::Column::Id), Order::Desc)
+        // One of the databases knows no offset without a limit.
+        .limit(i64::MAX.unsigned_abs())
+        .offset(u64::from(keep));
+    mark_picked(tx, oldest, reason, now).await
+}
+
+/// Ends every session of a user but one that was live at `since` or later; answers those that ended.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn revoke_others(
+    tx: &Tx,
+    user: UserId,
+    kept: SessionId,
+    since: Timestamp,
+    reason: &'static str,
+    now: Timestamp,
+) -> Result<Vec<Session>> {
+    let mut others = facts::live_ids(Whose::User(user), since);
+    others.and_where(Expr::col(("s", entity::Column::Id)).ne(kept.as_uuid()));
+    mark_picked(tx, others, reason, now).await
+}
+
+/// Ends the sessions of a user that are bound to a tenant without a membership, as those of superusers are; answers how many there were.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn revoke_of_no_member(tx: &Tx, user: UserId, tenant: TenantId, reason: &'static str, now: Timestamp) -> Result<u64> {
+    let which = Condition::all()
+        .add(entity::Column::UserId.eq(user.as_uuid()))
+        .add(entity::Column::TenantId.eq(tenant.as_uuid()))
+        .add(entity::Column::MembershipEpoch.is_null());
+    mark(tx, reason, now, which).await
+}
+
+/// Ends the sessions that a statement picks, unless they were ended meanwhile.
+async fn mark_picked(tx: &Tx, picked: SelectStatement, reason: &'static str, now: Timestamp) -> Result<Vec<Session>> {
+    let update = Query::update()
+        .table(entity::Entity)
+        .value(entity::Column::RevokedAt, now.as_unix())
+        .value(entity::Column::RevokedReason, reason)
+        .and_where(entity::Column::Id.in_subquery(picked))
+        .and_where(entity::Column::RevokedAt.is_null())
+        .returning_all()
+        .to_owned();
+    let rows = tx.executor().query_all(&update).await.map_err(|e| errors::from_db(&e))?;
+    let ended = rows.iter().map(|row| entity::Model::from_query_result(row, "").map(Session::from));
+    ended.collect::<std::result::Result<_, _>>().map_err(|e| errors::from_db(&e))
+}
+
 async fn mark_revoked(tx: &Tx, reason: &'static str, now: Timestamp, which: Condition) -> Result<bool> {
+    mark(tx, reason, now, which).await.map(|changed| changed == 1)
+}
+
+async fn mark(tx: &Tx, reason: &'static str, now: Timestamp, which: Condition) -> Result<u64> {
     let changed = entity::Entity::update_many()
         .col_expr(entity::Column::RevokedAt, Expr::val(now.as_unix()))
         .col_expr(entity::Column::RevokedReason, Expr::val(reason))
@@ -182,5 +259,5 @@ async fn mark_revoked(tx: &Tx, reason: &'static str, now: Timestamp, which: Cond
         .exec(&tx.executor())
         .await
         .map_err(|e| errors::from_db(&e))?;
-    Ok(changed.rows_affected == 1)
+    Ok(changed.rows_affected)
 }

@@ -214,6 +214,22 @@ pub async fn set_state(tx: &Tx, id: TenantId, from: TenantState, to: TenantState
     Ok(changed.rows_affected == 1)
 }
 
+/// Replaces a tenant's policy.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn set_policy(tx: &Tx, id: TenantId, policy: serde_json::Value) -> Result<bool> {
+    let changed = entity::Entity::update_many()
+        .col_expr(entity::Column::Policy, Expr::val(policy))
+        .col_expr(entity::Column::Revision, Expr::col(entity::Column::Revision).add(1))
+        .filter(entity::Column::Id.eq(id.as_uuid()))
+        .filter(entity::Column::State.ne(TenantState::Deleted.as_str()))
+        .exec(&tx.executor())
+        .await
+        .map_err(|e| errors::from_db(&e))?;
+    Ok(changed.rows_affected == 1)
+}
+
 /// Moves a tenant's epoch on, unless the tenant is deleted: every token and session that is bound to it is dead. Answers whether there is
 /// such a tenant.
 ///

@@ -3,16 +3,11 @@
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, JoinType, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Expr, Value},
+    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, LockType, Value},
 };
 
-use super::{
-    Db, Tx,
-    credentials::Credential,
-    entity::{password_credential, user as entity},
-    errors,
-};
+use super::{Db, Tx, entity::user as entity, errors};
 use crate::{
     error::{Result, Taken},
     values::{email::EmailAddress, identifier::Identifier, ids::UserId, time::Timestamp, username::Username},
@@ -133,12 +128,14 @@ pub async fn find(db: &impl Db, id: UserId) -> Result<Option<User>> {
     Ok(row.map(User::from))
 }
 
-/// The user of that id, locked against changes until the transaction ends.
+/// The user of that id, locked until the transaction ends: whoever opens sessions of the user, or ends all of them, queues here.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`] where the database is away.
 pub async fn find_locked(tx: &Tx, id: UserId) -> Result<Option<User>> {
-    let row = entity::Entity::find_by_id(id.as_uuid()).lock_shared().one(&tx.executor()).await.map_err(|e| errors::from_db(&e))?;
+    // Not the strongest lock: it must not be in the way of rows that only refer to this one.
+    let query = entity::Entity::find_by_id(id.as_uuid()).lock(LockType::NoKeyUpdate);
+    let row = query.one(&tx.executor()).await.map_err(|e| errors::from_db(&e))?;
     Ok(row.map(User::from))
 }
 
@@ -147,31 +144,16 @@ pub async fn find_locked(tx: &Tx, id: UserId) -> Result<Option<User>> {
 /// # Errors
 /// [`crate::error::Error::Unavailable`] where the database is away.
 pub async fn find_by_identifier(db: &impl Db, identifier: &Identifier) -> Result<Option<User>> {
-    let query = entity::Entity::find().filter(named(identifier));
+    let query = entity::Entity::find().filter(named("users", identifier));
     let row = query.one(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
     Ok(row.map(User::from))
 }
 
-/// The user whom an identifier names, with the password. One statement whether there is such a user or not, so that the two cost the
-/// same.
-///
-/// # Errors
-/// [`crate::error::Error::Unavailable`] where the database is away.
-pub async fn find_login(db: &impl Db, identifier: &Identifier) -> Result<Option<(User, Option<Credential>)>> {
-    let link = entity::Entity::belongs_to(password_credential::Entity).from(entity::Column::Id).to(password_credential::Column::UserId);
-    let mut query =
-        entity::Entity::find().select_also(password_credential::Entity).join(JoinType::LeftJoin, link.into()).filter(named(identifier));
-    let row = db.executor().query_one(&*QuerySelect::query(&mut query)).await.map_err(|e| errors::from_db(&e))?;
-    let Some(row) = row else { return Ok(None) };
-    let Some(user) = errors::joined::<entity::Model>(&row, "A_", "id", "users")? else { return Ok(None) };
-    let credential = errors::joined::<password_credential::Model>(&row, "B_", "user_id", "password_credentials")?;
-    Ok(Some((user.into(), credential.map(Into::into))))
-}
-
-fn named(identifier: &Identifier) -> Expr {
+/// The condition that an identifier puts on `users` under this alias.
+pub(super) fn named(alias: &'static str, identifier: &Identifier) -> Expr {
     match identifier {
-        Identifier::Email(email) => entity::Column::EmailCanonical.eq(email.canonical()),
-        Identifier::Username(username) => entity::Column::UsernameCanonical.eq(username.canonical()),
+        Identifier::Email(email) => Expr::col((alias, entity::Column::EmailCanonical)).eq(email.canonical()),
+        Identifier::Username(username) => Expr::col((alias, entity::Column::UsernameCanonical)).eq(username.canonical()),
     }
 }
 

@@ -7,7 +7,16 @@ use std::{
 };
 
 use doorward::{
-    domain::{self, audit::Event, memberships, revocation, roles, tenants, users},
+    domain::{
+        self,
+        audit::Event,
+        memberships, revocation, roles,
+        tenants::{
+            self,
+            policy::{self, Lifetimes},
+        },
+        users,
+    },
     pb::v1,
     store::{facts::Whose, users::UserState},
     values::secret::Password,
@@ -21,6 +30,7 @@ use crate::{
     life::eventually,
     lock::Lock,
     on_both,
+    probe::{list_sessions, revoke_all_sessions, revoke_session},
     recipes::Caller,
     wire::{Wire, encode},
 };
@@ -35,6 +45,7 @@ const fn name(event: Event) -> &'static str {
         Event::LoginFailed => "login.failed",
         Event::SessionRevoked => "session.revoked",
         Event::UserSessionsRevoked => "user.sessions_revoked",
+        Event::MemberSessionsRevoked => "member.sessions_revoked",
         Event::TenantSessionsRevoked => "tenant.sessions_revoked",
         Event::AllSessionsRevoked => "instance.sessions_revoked",
         Event::RefreshTokenReused => "session.refresh_token_reused",
@@ -48,17 +59,19 @@ const fn name(event: Event) -> &'static str {
         Event::TenantCreated => "tenant.created",
         Event::TenantSuspended => "tenant.suspended",
         Event::TenantActivated => "tenant.activated",
+        Event::TenantPolicyChanged => "tenant.policy_changed",
         Event::RoleCreated => "role.created",
         Event::MemberAdded => "member.added",
         Event::MemberRemoved => "member.removed",
     }
 }
 
-const EVENTS: [Event; 20] = [
+const EVENTS: [Event; 22] = [
     Event::LoginSucceeded,
     Event::LoginFailed,
     Event::SessionRevoked,
     Event::UserSessionsRevoked,
+    Event::MemberSessionsRevoked,
     Event::TenantSessionsRevoked,
     Event::AllSessionsRevoked,
     Event::RefreshTokenReused,
@@ -72,6 +85,7 @@ const EVENTS: [Event; 20] = [
     Event::TenantCreated,
     Event::TenantSuspended,
     Event::TenantActivated,
+    Event::TenantPolicyChanged,
     Event::RoleCreated,
     Event::MemberAdded,
     Event::MemberRemoved,
@@ -185,8 +199,19 @@ async fn administration(trail: &mut Trail<'_>) {
     trail.expect_cli(Event::RoleCreated).await;
     world.member(&acme, &ann, &["seller"]).await;
     trail.expect_cli(Event::MemberAdded).await;
+    revocation::revoke_all(app, Whose::Member { user: ann.id, tenant: acme.id }, cli()).await.unwrap();
+    trail.expect_cli(Event::MemberSessionsRevoked).await;
     memberships::remove(app, &acme, &ann, cli()).await.unwrap();
     trail.expect_cli(Event::MemberRemoved).await;
+    assert!(revocation::revoke_all(app, Whose::Member { user: ann.id, tenant: acme.id }, cli()).await.is_err());
+    trail.expect_nothing("ending what a former member had").await;
+    let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+    for lifetimes in [Some(Lifetimes::new(hour, day, day).unwrap()), None] {
+        policy::set(app, acme.id, lifetimes, cli()).await.unwrap();
+        trail.expect_cli(Event::TenantPolicyChanged).await;
+        policy::set(app, acme.id, lifetimes, cli()).await.unwrap();
+        trail.expect_nothing("doing it twice").await;
+    }
     users::set_password(app, &ann, &Password::new(NEW.to_owned()), false, cli()).await.unwrap();
     trail.expect_cli(Event::UserPasswordSet).await;
     for (to, event) in [(UserState::Disabled, Event::UserDisabled), (UserState::Active, Event::UserEnabled)] {
@@ -293,9 +318,26 @@ async fn sessions(trail: &mut Trail<'_>) {
     let row = trail.expect(Event::PasswordChanged, "success", &actor).await;
     assert_eq!(row.session_id.unwrap().to_string(), changed.session.unwrap().id);
 
-    world.validate(&changed.tokens.unwrap().access_token).await.unwrap();
+    let access = changed.tokens.unwrap().access_token;
+    world.validate(&access).await.unwrap();
     world.validate("garbage").await.unwrap_err();
+    list_sessions(world, &access, "").await.unwrap();
     trail.expect_nothing("a token check").await;
+
+    let other = world.try_login("eve@example.com", NEW, "").await.unwrap().session.unwrap().id;
+    trail.next().await;
+    revoke_session(world, &access, &other).await.unwrap();
+    let row = trail.expect(Event::SessionRevoked, "success", &actor).await;
+    assert_eq!(row.session_id.unwrap().to_string(), other);
+    revoke_session(world, &access, &other).await.unwrap();
+    revoke_session(world, &access, &Uuid::nil().to_string()).await.unwrap_err();
+    trail.expect_nothing("ending a session that was ended, or is none").await;
+    for keep_current in [true, false] {
+        revoke_all_sessions(world, &access, keep_current).await.unwrap();
+        trail.expect(Event::UserSessionsRevoked, "success", &actor).await;
+    }
+    revoke_all_sessions(world, &access, false).await.unwrap_err();
+    trail.expect_nothing("an ended session that ends others").await;
 }
 
 on_both! {

@@ -23,6 +23,7 @@ use tonic_types::StatusExt;
 use crate::{
     harness::*,
     life::{Life, channel, eventually, http, names, probes, soon},
+    probe::payload,
     start::{Ground, login_request, person, run, validate_request},
 };
 
@@ -113,6 +114,8 @@ async fn every_method(client: &AuthServiceClient<Channel>, tokens: &v1::TokenSet
     };
     let (mut first, mut second, mut third, mut fourth) = (clone(), clone(), clone(), clone());
     let (mut fifth, mut sixth, mut seventh) = (clone(), clone(), clone());
+    let (mut eighth, mut ninth, mut tenth) = (clone(), clone(), clone());
+    let revoke = v1::RevokeSessionRequest { session_id: payload(access)["sid"].as_str().unwrap().to_owned() };
     let issue = v1::IssueTokenRequest { grant, ..Default::default() };
     let answers = tokio::join!(
         ended(first.login(login_request("ann@example.com"))),
@@ -122,6 +125,9 @@ async fn every_method(client: &AuthServiceClient<Channel>, tokens: &v1::TokenSet
         ended(fifth.list_tenants(bearer(v1::ListTenantsRequest::default(), access))),
         ended(sixth.change_password(bearer(change, access))),
         ended(seventh.logout(v1::LogoutRequest { credential })),
+        ended(eighth.list_sessions(bearer(v1::ListSessionsRequest::default(), access))),
+        ended(ninth.revoke_session(bearer(revoke, access))),
+        ended(tenth.revoke_all_sessions(bearer(v1::RevokeAllSessionsRequest::default(), access))),
     );
     vec![
         ("Login", answers.0),
@@ -131,6 +137,9 @@ async fn every_method(client: &AuthServiceClient<Channel>, tokens: &v1::TokenSet
         ("ListTenants", answers.4),
         ("ChangePassword", answers.5),
         ("Logout", answers.6),
+        ("ListSessions", answers.7),
+        ("RevokeSession", answers.8),
+        ("RevokeAllSessions", answers.9),
     ]
 }
 

@@ -214,7 +214,7 @@ impl Scene {
 fn judge(target: &Target, text: &str, answer: &Answer, outcome: &str) {
     let shown: String = text.chars().take(60).collect();
     let place = format!("{}: {shown:?} answered {outcome}: {:?}", target.name(), answer.status());
-    let is_clean = ["OK", "INVALID_ARGUMENT ", "UNAUTHENTICATED ", "PERMISSION_DENIED ", "FAILED_PRECONDITION "];
+    let is_clean = ["OK", "INVALID_ARGUMENT ", "UNAUTHENTICATED ", "PERMISSION_DENIED ", "NOT_FOUND ", "FAILED_PRECONDITION "];
     assert!(is_clean.iter().any(|start| outcome.starts_with(start)), "{place}");
     let too_long = text.len() > 65_536;
     if too_long {

@@ -16,7 +16,7 @@ const OTHER_PASSWORD: &str = "another good long password";
 /// A poisoned connection ends by itself after ten seconds: whoever looks has to look before.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-const CALLS: [&str; 9] = [
+const CALLS: [&str; 13] = [
     "Login",
     "IssueToken password",
     "IssueToken refresh",
@@ -26,6 +26,10 @@ const CALLS: [&str; 9] = [
     "Logout",
     "ChangePassword",
     "Login wrong",
+    "ListSessions",
+    "RevokeSession",
+    "RevokeAllSessions",
+    "RevokeAllSessions but the current",
 ];
 
 /// Makes one call; answers whether it was cut short by its timeout.
@@ -65,6 +69,15 @@ async fn call(mut client: AuthServiceClient<Channel>, name: &str, email: &str, t
             let (current_password, new_password) = (PASSWORD.to_owned(), OTHER_PASSWORD.to_owned());
             let request = v1::ChangePasswordRequest { current_password, new_password, client_info: None };
             cut(client.change_password(limited(request, access, timeout)).await)
+        }
+        "ListSessions" => cut(client.list_sessions(limited(v1::ListSessionsRequest::default(), access, timeout)).await),
+        "RevokeSession" => {
+            let session_id = payload(access)["sid"].as_str().unwrap().to_owned();
+            cut(client.revoke_session(limited(v1::RevokeSessionRequest { session_id }, access, timeout)).await)
+        }
+        "RevokeAllSessions" | "RevokeAllSessions but the current" => {
+            let request = v1::RevokeAllSessionsRequest { keep_current: name != "RevokeAllSessions" };
+            cut(client.revoke_all_sessions(limited(request, access, timeout)).await)
         }
         other => panic!("no such call: {other}"),
     }
@@ -122,11 +135,14 @@ async fn left_open(sql: &Sql) -> i64 {
 async fn assert_whole(sql: &Sql) {
     let events = |event: &str| format!("(SELECT count(*) FROM audit_events WHERE event = '{event}')");
     let (logins, changes, logouts) = (events("login.succeeded"), events("password.changed"), events("session.revoked"));
+    let all = "(SELECT count(*) FROM audit_events WHERE event = 'user.sessions_revoked' AND details ->> 'kept_session' IS NULL)";
+    let others = "(SELECT coalesce(sum((details ->> 'sessions')::bigint), 0)::bigint FROM audit_events \
+                  WHERE event = 'user.sessions_revoked' AND details ->> 'kept_session' IS NOT NULL)";
     // One statement, one moment: a unit of work whose caller is gone may still be on its way.
     let surplus = format!(
         "SELECT abs((SELECT count(*) FROM sessions) - {logins} - {changes}) AS sessions, \
-         abs((SELECT sum(epoch)::bigint FROM users) - {changes}) AS epochs, \
-         abs((SELECT count(*) FROM sessions WHERE revoked_reason = 'logout') - {logouts}) AS ends"
+         abs((SELECT sum(epoch)::bigint FROM users) - {changes} - {all}) AS epochs, \
+         abs((SELECT count(*) FROM sessions WHERE revoked_at IS NOT NULL) - {logouts} - {others}) AS ends"
     );
     let row = sql.query(&surplus).await.remove(0);
     for fact in ["sessions", "epochs", "ends"] {

@@ -26,6 +26,8 @@ async fn assert_refused(world: &World, token: &str, answers: &[&str], what: &str
     if token.bytes().all(|byte| byte.is_ascii_graphic()) && token.len() < 12_000 {
         told.push(("GetMe", word(client.get_me(bearer(v1::GetMeRequest {}, token)).await)));
         told.push(("ListTenants", word(client.list_tenants(bearer(v1::ListTenantsRequest::default(), token)).await)));
+        told.push(("ListSessions", word(list_sessions(world, token, "").await)));
+        told.push(("RevokeAllSessions", word(revoke_all_sessions(world, token, false).await)));
         told.push(("authorization", word(client.validate_session(bearer(v1::ValidateSessionRequest::default(), token)).await)));
         told.push(("ChangePassword", word(client.change_password(bearer(change, token)).await)));
     }

@@ -55,6 +55,24 @@ pub async fn list_tenants(world: &World, token: &str, page_token: &str) -> Resul
     world.client().list_tenants(bearer(request, token)).await.map(tonic::Response::into_inner)
 }
 
+/// Lists the sessions of a token's subject.
+pub async fn list_sessions(world: &World, token: &str, page_token: &str) -> Result<v1::ListSessionsResponse, Status> {
+    let request = v1::ListSessionsRequest { page_size: 0, page_token: page_token.to_owned() };
+    world.client().list_sessions(bearer(request, token)).await.map(tonic::Response::into_inner)
+}
+
+/// Ends one session of a token's subject.
+pub async fn revoke_session(world: &World, token: &str, session: &str) -> Result<(), Status> {
+    let request = v1::RevokeSessionRequest { session_id: session.to_owned() };
+    world.client().revoke_session(bearer(request, token)).await.map(drop)
+}
+
+/// Ends every session of a token's subject, or every other one; answers how many.
+pub async fn revoke_all_sessions(world: &World, token: &str, keep_current: bool) -> Result<i32, Status> {
+    let request = v1::RevokeAllSessionsRequest { keep_current };
+    world.client().revoke_all_sessions(bearer(request, token)).await.map(|answer| answer.into_inner().revoked_sessions)
+}
+
 /// Logs out by a refresh token.
 pub async fn logout_by_refresh(world: &World, refresh_token: &str) -> Result<(), Status> {
     let credential = Some(v1::logout_request::Credential::RefreshToken(refresh_token.to_owned()));

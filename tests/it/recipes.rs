@@ -1,5 +1,6 @@
 //! A good request for every method, so that the sweep and the bad input reach whatever stands in `METHODS`.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::methods::Method;
 use serde_json::{Value, json};
 
@@ -50,6 +51,14 @@ impl Caller {
             refresh_token: tokens.refresh_token.clone(),
             ..Self::default()
         }
+    }
+
+    /// The session of the access token; of whoever has none, some other.
+    fn session(&self) -> String {
+        let payload = self.access_token.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+        let claims: Option<Value> = payload.and_then(|payload| serde_json::from_slice(&payload).ok());
+        let sid = claims.and_then(|claims| claims["sid"].as_str().map(str::to_owned));
+        sid.unwrap_or_else(|| "01890000-0000-7000-8000-000000000000".to_owned())
     }
 
     /// The value of `authorization`.
@@ -110,6 +119,12 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
         "/doorward.v1.AuthService/ChangePassword" => {
             one(true, json!({ "current_password": password, "new_password": "another good long password", "client_info": client_info }))
         }
+        "/doorward.v1.AuthService/ListSessions" => one(false, json!({ "page_size": 10 })),
+        "/doorward.v1.AuthService/RevokeSession" => one(true, json!({ "session_id": caller.session() })),
+        "/doorward.v1.AuthService/RevokeAllSessions" => vec![
+            Recipe { way: "all", json: json!({}), consumes: true },
+            Recipe { way: "all but the current", json: json!({ "keep_current": true }), consumes: false },
+        ],
         path => panic!(
             "tests/it/recipes.rs has no recipe for {path}: add an arm with a request that a member may send (`tenant` for its \
              tenant_id). Then run `DOORWARD_UPDATE_GOLDEN=1 cargo test --test it sweep`, and read the diff of tests/golden/sweep.txt: it \

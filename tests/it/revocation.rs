@@ -84,6 +84,67 @@ on_both! {
         assert_eq!(world.count_events("tenant.sessions_revoked").await, 1);
     }
 
+    async fn a_members_sessions_end_and_nobody_elses_and_none_elsewhere(world: World) {
+        let other = world.another_replica().await;
+        let (acme, globex) = (world.tenant("acme").await, world.tenant("globex").await);
+        let (ann, bob) = (world.person("ann@example.com").await, world.person("bob@example.com").await);
+        for person in [&ann, &bob] {
+            world.member(&acme, person, &["member"]).await;
+            world.member(&globex, person, &["member"]).await;
+        }
+        let (here, here_too) = (world.login_to("ann@example.com", &acme).await, world.login_to("ann@example.com", &acme).await);
+        let lives = [
+            world.login("ann@example.com").await,
+            world.login_to("ann@example.com", &globex).await,
+            world.login_to("bob@example.com", &acme).await,
+        ];
+        let member = Whose::Member { user: ann.id, tenant: acme.id };
+        let listed = revocation::list(world.app(), member, false).await.unwrap();
+        assert!(listed.len() == 2 && listed.iter().all(|(facts, _)| (facts.user.id, facts.session.tenant_id) == (ann.id, Some(acme.id))));
+        assert_eq!(revocation::count(world.app(), member).await.unwrap(), 2);
+
+        assert_eq!(revocation::revoke_all(world.app(), member, cli()).await.unwrap(), 2);
+
+        for tokens in [&here, &here_too] {
+            assert_dead(&[&world.replica, &other], tokens).await;
+        }
+        for tokens in &lives {
+            assert_live(&world, tokens).await;
+            world.refresh(&tokens.refresh_token).await.unwrap();
+        }
+        assert_live(&world, &world.login_to("ann@example.com", &acme).await).await;
+        let sql = world.sql().await;
+        assert_eq!(sql.count("SELECT count(*) AS n FROM memberships WHERE epoch = 1").await, 1, "one row, one step");
+        assert_eq!(sql.count("SELECT count(*) AS n FROM sessions WHERE revoked_at IS NOT NULL").await, 0);
+        let events = "SELECT count(*) AS n FROM audit_events WHERE event = 'member.sessions_revoked' AND object_kind = 'membership' \
+                      AND CAST(object_id AS TEXT) IS NOT NULL AND tenant_id IS NOT NULL";
+        assert_eq!(sql.count(events).await, 1);
+        other.stop().await;
+    }
+
+    async fn a_superusers_sessions_of_a_tenant_end_with_or_without_a_membership(world: World) {
+        let acme = world.tenant("acme").await;
+        let root = world.superuser("root@example.com").await;
+        let member = Whose::Member { user: root.id, tenant: acme.id };
+        let refused = revocation::revoke_all(world.app(), member, cli()).await;
+        assert!(matches!(refused, Err(Error::NotFound("membership"))), "there is nothing to end: {refused:?}");
+        assert_eq!(world.count_events("member.sessions_revoked").await, 0);
+        let plain = world.login("root@example.com").await;
+        let without = world.login_to("root@example.com", &acme).await;
+        assert_eq!(revocation::revoke_all(world.app(), member, cli()).await.unwrap(), 1);
+        assert_dead(&[&world.replica], &without).await;
+
+        let without = world.login_to("root@example.com", &acme).await;
+        world.member(&acme, &root, &["member"]).await;
+        let with = world.login_to("root@example.com", &acme).await;
+        assert_eq!(revocation::revoke_all(world.app(), member, cli()).await.unwrap(), 2);
+        for tokens in [&without, &with] {
+            assert_dead(&[&world.replica], tokens).await;
+        }
+        assert_live(&world, &plain).await;
+        assert_eq!(world.count_events("member.sessions_revoked").await, 2);
+    }
+
     async fn everything_ends_everybodys_sessions_and_logins_afterwards_are_good(world: World) {
         let acme = world.tenant("acme").await;
         let ann = world.person("ann@example.com").await;
@@ -192,7 +253,8 @@ type Ending = fn(&User, &Tenant) -> Whose;
 on_both! {
     async fn a_password_change_under_way_opens_nothing_after_a_revocation(world: World) {
         let acme = world.tenant("acme").await;
-        let endings: [(&str, Ending); 3] = [
+        let endings: [(&str, Ending); 4] = [
+            ("member", |ann, acme| Whose::Member { user: ann.id, tenant: acme.id }),
             ("everybody", |_, _| Whose::Everybody),
             ("tenant", |_, acme| Whose::Tenant(acme.id)),
             ("user", |ann, _| Whose::User(ann.id)),

@@ -41,6 +41,9 @@ const STATES: [&str; 24] = [
     "instance's epoch moved (SQL)",
 ];
 
+/// The id of no session.
+const NO_SESSION: &str = "01890000-0000-7000-8000-000000000000";
+
 struct Case {
     email: String,
     user: User,
@@ -49,9 +52,13 @@ struct Case {
 
 impl Case {
     async fn begin(world: &World, number: usize) -> Self {
-        let email = format!("person-{number}@example.com");
+        Self::begin_as(world, &number.to_string()).await
+    }
+
+    async fn begin_as(world: &World, name: &str) -> Self {
+        let email = format!("person-{name}@example.com");
         let user = world.person(&email).await;
-        let tenant = world.tenant(&format!("tenant-{number}")).await;
+        let tenant = world.tenant(&format!("tenant-{name}")).await;
         world.member(&tenant, &user, &["member"]).await;
         Self { email, user, tenant }
     }
@@ -157,7 +164,7 @@ impl Case {
 }
 
 /// Every call that takes a token; refresh comes last, since it moves on.
-async fn ask_everywhere(world: &World, tokens: &v1::TokenSet, tenant: &Tenant) -> [String; 6] {
+async fn ask_everywhere(world: &World, tokens: &v1::TokenSet, tenant: &Tenant) -> [String; 8] {
     let access = tokens.access_token.as_str();
     let in_tenant = v1::ValidateSessionRequest { access_token: access.to_owned(), tenant_id: tenant.id.to_string(), ..Default::default() };
     [
@@ -165,6 +172,8 @@ async fn ask_everywhere(world: &World, tokens: &v1::TokenSet, tenant: &Tenant) -
         word(world.validate(access).await),
         word(world.validate_with(in_tenant).await),
         word(list_tenants(world, access, "").await),
+        word(list_sessions(world, access, "").await),
+        word(revoke_session(world, access, NO_SESSION).await),
         word(world.change_password(access, WRONG, "another good long password").await),
         word(world.refresh(&tokens.refresh_token).await),
     ]
@@ -173,18 +182,19 @@ async fn ask_everywhere(world: &World, tokens: &v1::TokenSet, tenant: &Tenant) -
 const LEGEND: &str = "\
 # What each call answers to the tokens of a session that was opened before the change. `plain` sessions are bound to no tenant, `tenant`
 # sessions to the one that changes. `in tenant` is ValidateSession about that tenant. ChangePassword is called with a wrong current
-# password: INVALID_CREDENTIALS says that the token was admitted.
+# password, RevokeSession with the id of no session: INVALID_CREDENTIALS and NOT_FOUND say that the token was admitted.
 
 ";
 
 on_both! {
     async fn every_state_against_every_call(world: World) {
         let mut table = LEGEND.to_owned();
-        let line = |state: &str, session: &str, answers: [String; 6]| {
+        let line = |state: &str, session: &str, answers: [String; 8]| {
             let answers = answers.map(|answer| format!("{answer:<20}")).join(" ");
             format!("{state:<42}{session:<8}{answers}").trim_end().to_owned() + "\n"
         };
-        let calls = ["GetMe", "ValidateSession", "in tenant", "ListTenants", "ChangePassword", "refresh"];
+        let calls =
+            ["GetMe", "ValidateSession", "in tenant", "ListTenants", "ListSessions", "RevokeSession", "ChangePassword", "refresh"];
         table += &line("between login and call", "session", calls.map(str::to_owned));
         for (number, state) in STATES.into_iter().enumerate() {
             let case = Case::begin(&world, number).await;
@@ -196,6 +206,25 @@ on_both! {
             }
         }
         golden::check("states.txt", &table);
+    }
+
+    /// It would end what the matrix goes on with, so it is asked here: like ListSessions, in every state.
+    async fn ending_all_sessions_is_refused_in_every_state_like_listing_them(world: World) {
+        for (number, state) in STATES.into_iter().enumerate() {
+            for (kind, keep_current) in [("plain", true), ("bound", true), ("bound", false)] {
+                let case = Case::begin_as(&world, &format!("{number}-{kind}-{keep_current}")).await;
+                let other = world.login(&case.email).await;
+                let tokens = if kind == "plain" { world.login(&case.email).await } else { world.login_to(&case.email, &case.tenant).await };
+                case.bring_about(&world, state).await;
+                let (listed, others) = (list_sessions(&world, &tokens.access_token, "").await, world.validate(&other.access_token).await);
+                let listed = word(listed);
+                let ended = revoke_all_sessions(&world, &tokens.access_token, keep_current).await;
+                assert_eq!(word(ended), listed, "{state}, {kind}, {keep_current}");
+                let now = world.validate(&other.access_token).await;
+                let expected = if listed == "OK" { "SESSION_REVOKED".to_owned() } else { word(others) };
+                assert_eq!(word(now), expected, "{state}, {kind}, {keep_current}: the other session");
+            }
+        }
     }
 
     async fn nothing_revives_and_a_new_login_works(world: World) {

@@ -212,7 +212,7 @@ on_new! {
         ground.open_and_close().await;
         let sql = ground.sql().await;
         sql.execute("DROP TABLE audit_events").await;
-        sql.execute("DELETE FROM seaql_migrations WHERE version = 'm20261124_000007_audit_events'").await;
+        sql.execute("DELETE FROM seaql_migrations WHERE version LIKE '%_audit_events'").await;
 
         let app = ground.open().await.unwrap();
 
@@ -225,7 +225,7 @@ on_new! {
         ground.open_and_close().await;
         let sql = ground.sql().await;
         sql.execute("DROP TABLE audit_events").await;
-        sql.execute("DELETE FROM seaql_migrations WHERE version = 'm20261124_000007_audit_events'").await;
+        sql.execute("DELETE FROM seaql_migrations WHERE version LIKE '%_audit_events'").await;
         let applied = sql.count("SELECT count(*) AS n FROM seaql_migrations").await;
         // Its last step finds its name taken.
         sql.execute("CREATE INDEX audit_events_object_id_id_idx ON users (full_name)").await;

@@ -189,7 +189,7 @@ on_new! {
         let mut ground = ground;
         ground.open_and_close().await;
         let sql = ground.sql().await;
-        sql.execute("DELETE FROM seaql_migrations WHERE version = 'm20261124_000007_audit_events'").await;
+        sql.execute("DELETE FROM seaql_migrations WHERE version LIKE '%_audit_events'").await;
         ground.config.database.migrate_on_start = Some(false);
 
         let refusal = ground.refusal().await;

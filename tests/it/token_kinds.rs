@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Every place, with the kinds that are good there.
-const PLACES: [(&str, &[&str]); 17] = [
+const PLACES: [(&str, &[&str]); 21] = [
     ("GetMe, authorization", &["access", "narrowed", "workload", "workload, narrowed"]),
     ("ListTenants, authorization", &["access", "narrowed"]),
     ("ChangePassword, authorization", &["access", "must-change"]),
@@ -31,6 +31,10 @@ const PLACES: [(&str, &[&str]); 17] = [
     ("Login.identifier", &[]),
     ("Login.tenant_id", &[]),
     ("ListTenants.page_token", &["page"]),
+    ("ListSessions, authorization", &["access"]),
+    ("RevokeSession, authorization", &["access"]),
+    ("RevokeAllSessions, authorization", &["access"]),
+    ("ListSessions.page_token", &[]),
 ];
 
 /// One of every kind, fresh and each of a session of its own, so that using one does not spend another.
@@ -108,14 +112,25 @@ async fn present(world: &World, account: &Account, place: &str, token: &str) -> 
             let access = world.login("ann@example.com").await.access_token;
             word(list_tenants(world, &access, token).await)
         }
+        "ListSessions, authorization" => word(list_sessions(world, token, "").await),
+        "RevokeSession, authorization" => match word(revoke_session(world, token, &uuid::Uuid::nil().to_string()).await) {
+            // The token was admitted; there is no such session.
+            answer if answer == "NOT_FOUND" => "OK".to_owned(),
+            answer => answer,
+        },
+        "RevokeAllSessions, authorization" => word(revoke_all_sessions(world, token, false).await),
+        "ListSessions.page_token" => {
+            let access = world.login("ann@example.com").await.access_token;
+            word(list_sessions(world, &access, token).await)
+        }
         other => panic!("no such place: {other}"),
     }
 }
 
 const LEGEND: &str = "\
 # Each kind of token, presented at each place. In Logout, OK is also the answer to a token that means nothing (RFC 7009); the last column
-# counts the sessions that were ended there. ChangePassword is called with a wrong current password, and OK says that the token was
-# admitted.
+# counts the sessions that were ended there. ChangePassword is called with a wrong current password, RevokeSession with the id of no
+# session, and OK says that the token was admitted.
 
 ";
 

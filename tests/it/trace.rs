@@ -92,6 +92,7 @@ async fn trace(backend: Backend) -> Vec<String> {
     checks(&mut recorder).await;
     pages(&mut recorder).await;
     refreshes(&mut recorder).await;
+    own_sessions(&mut recorder).await;
     endings(&mut recorder).await;
     recorder.lines
 }
@@ -193,6 +194,34 @@ async fn refreshes(recorder: &mut Recorder) {
     recorder.world.pass(Duration::from_hours(7 * 24));
     recorder.refresh(&idle, json!({})).await;
     recorder.validate(&access, json!({})).await;
+}
+
+async fn own_sessions(recorder: &mut Recorder) {
+    let (root, _) = recorder.login("root@example.com", PASSWORD, "").await;
+    recorder.world.pass(Duration::from_secs(1));
+    let (carl, _) = recorder.login("carl@example.com", PASSWORD, "").await;
+    let mut tokens = Vec::new();
+    for tenant in ["", "ext:crm-acme", "", "ext:crm-beta"] {
+        // Sessions are listed in the order of their ids, which is that of time.
+        recorder.world.pass(Duration::from_secs(1));
+        tokens.push(recorder.login("root@example.com", PASSWORD, tenant).await.0);
+    }
+    let listed = recorder.call("ListSessions", Some(&root), json!({ "page_size": 2 })).await;
+    let next = listed["nextPageToken"].as_str().unwrap().to_owned();
+    for (token, page_token) in [(&root, &next), (&carl, &next), (&root, &"garbage".to_owned())] {
+        recorder.call("ListSessions", Some(token), json!({ "page_token": page_token })).await;
+    }
+    let id = listed["sessions"][1]["id"].as_str().unwrap().to_owned();
+    for (token, id) in [(&carl, id.as_str()), (&carl, "01890000-0000-7000-8000-000000000000"), (&root, "7"), (&root, &id), (&root, &id)] {
+        recorder.call("RevokeSession", Some(token), json!({ "session_id": id })).await;
+    }
+    for token in [&tokens[3], &tokens[0]] {
+        recorder.call("RevokeAllSessions", Some(token), json!({ "keep_current": true })).await;
+        recorder.call("ListSessions", Some(&tokens[3]), json!({})).await;
+    }
+    recorder.call("RevokeAllSessions", Some(&tokens[3]), json!({})).await;
+    recorder.call("RevokeAllSessions", Some(&tokens[3]), json!({})).await;
+    recorder.call("ListSessions", Some(&carl), json!({})).await;
 }
 
 async fn endings(recorder: &mut Recorder) {

@@ -30,7 +30,7 @@ fn a_database_is_copied_as_it_is_before_it_is_migrated_and_without_its_key() {
     let place = Place::new();
     place.user("ann@example.com");
     // As an older version left it.
-    let drop_last = "DELETE FROM seaql_migrations WHERE version = (SELECT max(version) FROM seaql_migrations)";
+    let drop_last = "DELETE FROM seaql_migrations WHERE version LIKE '%_audit_events'";
     place.sql_write("doorward.db", drop_last);
     fs::remove_file(place.file("doorward.db.key")).unwrap();
     place.run(&["backup", "copy.db"]).done();

@@ -99,6 +99,70 @@ on_both! {
         opens_nothing(world, &["UPDATE users SET epoch = epoch + 1"]).await;
     }
 
+    async fn a_login_opens_nothing_when_everybodys_sessions_are_ended(world: World) {
+        opens_nothing(world, &["UPDATE instance SET epoch = epoch + 1"]).await;
+    }
+
+    async fn a_login_to_a_tenant_opens_nothing_when_its_sessions_or_the_members_are_ended(world: World) {
+        let ann = world.person("ann@example.com").await;
+        let (acme, globex) = (world.tenant("acme").await, world.tenant("globex").await);
+        world.member(&acme, &ann, &[]).await;
+        world.member(&globex, &ann, &[]).await;
+        let sql = world.sql().await;
+        let mut refused = 0;
+        for (change, opens) in [
+            ("UPDATE tenants SET epoch = epoch + 1 WHERE slug = 'acme'", false),
+            ("UPDATE memberships SET epoch = epoch + 1 WHERE tenant_id = (SELECT id FROM tenants WHERE slug = 'acme')", false),
+            // Another tenant's, and what ends nothing.
+            ("UPDATE tenants SET epoch = epoch + 1 WHERE slug = 'globex'", true),
+            ("UPDATE memberships SET epoch = epoch + 1 WHERE tenant_id = (SELECT id FROM tenants WHERE slug = 'globex')", true),
+            ("UPDATE tenants SET name = 'Acme', revision = revision + 1", true),
+        ] {
+            for tenant in [acme.id.to_string(), "ext:crm-acme".to_owned()] {
+                let before = sql.count("SELECT count(*) AS n FROM sessions").await;
+                let plain = attempt(&world, DOORS[0], "ann@example.com", "a wrong password", "").await;
+                for seen in log_in_during(&world, &tenant, &[change]).await {
+                    assert_eq!(seen == plain, !opens, "{change}, {tenant}: {seen:?}");
+                }
+                refused += if opens { 1 } else { 3 };
+                let opened = sql.count("SELECT count(*) AS n FROM sessions").await - before;
+                assert_eq!(opened, if opens { 2 } else { 0 }, "{change}, {tenant}");
+                assert_eq!(world.count_events("login.failed").await, refused, "{change}, {tenant}");
+            }
+        }
+    }
+
+    async fn a_login_goes_on_when_its_person_becomes_a_member_meanwhile(world: World) {
+        let ann = world.person("ann@example.com").await;
+        let root = world.superuser("root@example.com").await;
+        let acme = world.tenant("acme").await;
+        for person in [&ann, &root] {
+            world.member(&acme, person, &[]).await;
+        }
+        let sql = world.sql().await;
+        sql.execute("UPDATE memberships SET state = 'removed', epoch = 5").await;
+        // A superuser needs no membership, and nothing of a former one stops them.
+        for door in DOORS {
+            attempt(&world, door, "root@example.com", PASSWORD, &acme.id.to_string()).await;
+        }
+        assert_eq!(sql.count("SELECT count(*) AS n FROM sessions WHERE membership_epoch IS NULL").await, 2);
+        let join = "INSERT INTO memberships (id, tenant_id, user_id, state, epoch, revision, created_at) \
+                    SELECT id, tenant_id, user_id, 'active', 0, 0, 0 FROM memberships_kept";
+        sql.execute("CREATE TABLE memberships_kept AS SELECT * FROM memberships").await;
+        sql.execute("DELETE FROM memberships").await;
+        let held = Held::new(&sql).await;
+        let hashes = world.app().hasher.hashes();
+        let id = acme.id.to_string();
+        let login = attempt(&world, DOORS[0], "ann@example.com", PASSWORD, &id);
+        let meanwhile = async {
+            hashes_done(&world, hashes + 1).await;
+            held.execute(join).await;
+            held.release().await;
+        };
+        tokio::join!(login, meanwhile);
+        assert_eq!(sql.count("SELECT count(*) AS n FROM sessions WHERE membership_epoch IS NOT NULL").await, 1);
+    }
+
     async fn a_login_opens_nothing_when_the_person_is_disabled(world: World) {
         world.person("ann@example.com").await;
         let seen = log_in_during(&world, "", &["UPDATE users SET state = 'disabled'"]).await;
