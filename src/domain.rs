@@ -16,6 +16,7 @@
 //! | `callers.rs` | which workload calls |
 //! | `validate.rs` | the question that backends ask |
 //! | `tenants.rs users.rs roles.rs memberships.rs` | administration |
+//! | `service_accounts.rs`, `service_accounts/` | administration of workloads, and what proves them |
 //! | `demo.rs` | tenants and people for trying things out |
 //! | `backup.rs` | a copy of an SQLite database |
 //! | `audit.rs` | what becomes an event |
@@ -36,6 +37,7 @@ pub mod passwords;
 pub mod refresh;
 pub mod revocation;
 pub mod roles;
+pub mod service_accounts;
 pub mod sessions;
 pub mod start;
 pub mod tenants;

@@ -30,6 +30,7 @@ mod backup;
 mod config;
 mod demo;
 mod health;
+mod service_account;
 mod session;
 
 const PASSWORD: &str = "correct horse battery staple";

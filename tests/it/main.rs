@@ -15,6 +15,7 @@ mod lock;
 mod probe;
 mod recipes;
 mod wire;
+mod workloads;
 
 mod access;
 mod at_rest;
@@ -45,6 +46,7 @@ mod passwords;
 mod refresh;
 mod refresh_bounds;
 mod revocation;
+mod service_accounts;
 mod sessions;
 mod start;
 mod start_lock;
