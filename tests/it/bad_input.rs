@@ -253,7 +253,8 @@ on_both! {
         let (mut running, mut refused) = (JoinSet::new(), Vec::new());
         loop {
             while running.len() < 6 && let Some(target) = waiting.next() {
-                let strings = Arc::clone(if target.consumes() { &few } else { &many });
+                // Both places have one reader of each field.
+                let strings = Arc::clone(if target.consumes() || target.way() == "instance" { &few } else { &many });
                 let scene = Arc::clone(&scene);
                 running.spawn(async move {
                     let (caller, refused) = scene.try_all(&target, &strings).await;

@@ -733,7 +733,7 @@ fn serve_names_the_address_that_is_taken() {
 // Help.
 
 /// Every command that has a help text, by its words.
-const COMMANDS: [&str; 37] = [
+const COMMANDS: [&str; 48] = [
     "",
     "serve",
     "migrate",
@@ -759,6 +759,17 @@ const COMMANDS: [&str; 37] = [
     "member add",
     "member list",
     "member remove",
+    "service-account",
+    "service-account create",
+    "service-account list",
+    "service-account show",
+    "service-account disable",
+    "service-account enable",
+    "service-account delete",
+    "service-account add-secret",
+    "service-account remove-secret",
+    "service-account add-certificate",
+    "service-account remove-certificate",
     "session",
     "session list",
     "session revoke",
@@ -774,7 +785,7 @@ const COMMANDS: [&str; 37] = [
 ];
 
 /// Those that only lead to others.
-const NOUNS: [&str; 8] = ["migrate", "user", "tenant", "role", "member", "session", "config", "secret"];
+const NOUNS: [&str; 9] = ["migrate", "user", "tenant", "role", "member", "service-account", "session", "config", "secret"];
 
 #[test]
 fn help_texts_are_golden() {
