@@ -59,8 +59,9 @@ pub enum ServiceAccountCommand {
     AddSecret(AddSecret),
     /// Remove a secret: it buys no further token
     ///
-    /// What it bought stays good until it expires, an hour at most by default. With
-    /// --revoke-tokens every token of the account is refused at once: for a secret that became known.
+    /// What it bought stays good until it expires (`tokens.access_lifetime`, 15 minutes by default).
+    /// With --revoke-tokens every token of the account is refused at once: for a secret that
+    /// became known.
     #[command(verbatim_doc_comment, after_help = REMOVE_SECRET_EXAMPLES)]
     RemoveSecret(RemoveSecret),
     /// Let a name in client certificates stand for a service account
