@@ -3,7 +3,7 @@
 //! ```text
 //! main.rs ─ words, environment ─► run ─► configuration ─► logging ─► serve | migrate | backup
 //!                                  │                              └► Desk (an opened service) ─► user | tenant | role | member |
-//!                                  │                                                            session | demo
+//!                                  │                                                            service-account | session | demo
 //!                                  └► config, secret, completions, health: need neither logging nor a database
 //! exit codes: 0 done · 1 refused or failed, with one sentence on standard error · 2 typed wrongly (clap)
 //! ```
@@ -12,10 +12,10 @@
 //! |---|---|
 //! | `serve.rs`, `signals.rs`, `only_server.rs` | the server, what stops it, and that it is the only one of an SQLite file |
 //! | `first_superuser.rs` | whom a fresh server can be entered by |
-//! | `migrate.rs user.rs tenant.rs role.rs member.rs session.rs config.rs secret.rs` | one noun a file |
+//! | `migrate.rs user.rs tenant.rs role.rs member.rs service_account.rs session.rs config.rs secret.rs` | one noun a file |
 //! | `health.rs backup.rs demo.rs completions.rs` | one act a file |
 //! | `desk.rs` | what the commands work with; who typed |
-//! | `password.rs` | where passwords come from |
+//! | `password.rs`, `secret_file.rs` | where passwords come from, and where a secret that is made goes |
 //! | `confirm.rs` | asking before something is ended |
 //! | `output.rs`, `views.rs`, `grpcurl.rs` | tables and JSON; what of each noun is shown; calls to be pasted |
 //! | `failure.rs` | errors as sentences that say what to do next |
@@ -56,7 +56,9 @@ pub mod output;
 pub mod password;
 pub mod role;
 pub mod secret;
+pub mod secret_file;
 pub mod serve;
+pub mod service_account;
 pub mod session;
 mod signals;
 pub mod tenant;
@@ -123,6 +125,9 @@ pub enum Command {
     /// Members of a tenant: who of the users belongs to it, with which roles
     #[command(subcommand)]
     Member(member::MemberCommand),
+    /// Service accounts: workloads, of the instance or of a tenant, and what proves them
+    #[command(subcommand)]
+    ServiceAccount(service_account::ServiceAccountCommand),
     /// Sessions: logins, from their opening to their end
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -215,6 +220,9 @@ async fn dispatch(command: Command, config: Config, format: Format, operator: St
         Command::Role(command) => desk::with(config, format, operator, Makes::Nothing, async |desk| role::run(desk, command).await).await,
         Command::Member(command) => {
             desk::with(config, format, operator, Makes::Nothing, async |desk| member::run(desk, command).await).await
+        }
+        Command::ServiceAccount(command) => {
+            desk::with(config, format, operator, Makes::Nothing, async |desk| service_account::run(desk, command).await).await
         }
         Command::Session(command) => {
             desk::with(config, format, operator, Makes::Nothing, async |desk| session::run(desk, command).await).await

@@ -20,6 +20,7 @@
 //! | `tenants.rs users.rs roles.rs memberships.rs` | administration |
 //! | `tenants/policy.rs` | a tenant's own lifetimes |
 //! | `pages.rs` | pages of lists, and where the next one begins |
+//! | `service_accounts.rs`, `service_accounts/` | administration of workloads, and what proves them |
 //! | `demo.rs` | tenants and people for trying things out |
 //! | `backup.rs` | a copy of an SQLite database |
 //! | `audit.rs` | what becomes an event |
@@ -42,6 +43,7 @@ pub mod passwords;
 pub mod refresh;
 pub mod revocation;
 pub mod roles;
+pub mod service_accounts;
 pub mod sessions;
 pub mod start;
 pub mod tenants;

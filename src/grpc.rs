@@ -22,8 +22,18 @@ pub mod auth;
 mod convert;
 pub mod gate;
 mod observe;
+pub mod service_accounts;
 mod sessions;
 pub mod status;
+
+/// Takes the context out of the request, runs the call, and turns its error into a status.
+macro_rules! answer {
+    ($self:ident, $request:ident, $call:path) => {{
+        let (ctx, message) = super::context($request)?;
+        $call(&$self.0, &ctx, message).await.map(Response::new).map_err(|error| super::status::of(&error, ctx.request_id()))
+    }};
+}
+use answer;
 
 /// The context that the gate put into a request, and the message.
 fn context<T>(request: Request<T>) -> Result<(Ctx, T), Status> {

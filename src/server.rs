@@ -33,10 +33,13 @@ use self::{
 use crate::{
     app::App,
     config::{self, Config, server::tls::Flaw},
-    grpc::{auth::Auth, gate::Gate},
+    grpc::{auth::Auth, gate::Gate, service_accounts::ServiceAccounts},
     http::ops,
     methods::METHODS,
-    pb::{self, v1::auth_service_server::AuthServiceServer},
+    pb::{
+        self,
+        v1::{auth_service_server::AuthServiceServer, service_account_service_server::ServiceAccountServiceServer},
+    },
     values::entropy::Entropy,
 };
 
@@ -47,7 +50,7 @@ pub mod metrics;
 pub mod tls;
 
 /// Services that have a health name of their own.
-const SERVICES: &[&str] = &["doorward.v1.AuthService"];
+const SERVICES: &[&str] = &["doorward.v1.AuthService", "doorward.v1.ServiceAccountService"];
 /// How often the database is asked whether it answers.
 const DATABASE_PROBE: Duration = Duration::from_millis(500);
 /// How long an answer to that may take: with the interval, readiness flips within two seconds.
@@ -246,7 +249,8 @@ fn health_service(reporter: &HealthReporter, limit: usize) -> HealthServer<Healt
 fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
     let limit = app.config.server.max_message_bytes;
     let auth = AuthServiceServer::new(Auth::new(Arc::clone(app))).max_decoding_message_size(limit);
-    let mut routes = tonic::service::Routes::new(auth).add_service(health_service(reporter, limit));
+    let accounts = ServiceAccountServiceServer::new(ServiceAccounts::new(Arc::clone(app))).max_decoding_message_size(limit);
+    let mut routes = tonic::service::Routes::new(auth).add_service(accounts).add_service(health_service(reporter, limit));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)

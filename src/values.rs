@@ -14,8 +14,10 @@
 //! | [`email`], [`username`] | what people are called, as stored and in canonical form |
 //! | [`identifier`] | either of the two, as typed at login |
 //! | [`permission`] | permissions, sets of them, scopes |
+//! | [`certificate`] | names in client certificates |
 //! | [`text`] | checks of free text, slugs, role names, audiences |
 
+pub mod certificate;
 pub mod email;
 pub mod entropy;
 pub mod identifier;

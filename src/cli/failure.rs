@@ -83,12 +83,16 @@ fn sentence(error: &Error) -> String {
 /// Fields under the names that they have on the command line.
 fn flags(violations: &[FieldViolation]) -> String {
     let flag = |violation: &FieldViolation| {
-        let name = match violation.field.as_str() {
+        // Which entry of a list it is, whoever typed it sees.
+        let name = match violation.field.split('[').next().unwrap_or_default() {
             // A configuration key.
             key if key.contains('.') => key.to_owned(),
             "passwords" => "the configuration's section passwords".to_owned(),
             "permissions" => "--permission".to_owned(),
             "roles" => "--role".to_owned(),
+            "certificate_names" => "the certificate name".to_owned(),
+            "service_account_id" => "the service account".to_owned(),
+            "expire_time" | "secret_expire_time" => "--lifetime".to_owned(),
             field => format!("--{}", field.replace('_', "-")),
         };
         format!("{name}: {}", violation.description)
@@ -102,6 +106,11 @@ fn missing(what: &str) -> String {
         "tenant" => "there is no tenant of this id or slug: see `doorward tenant list`".to_owned(),
         "role" => "the tenant has no role of this name: see `doorward role list --tenant TENANT`".to_owned(),
         "session" => "there is no session of this id: see `doorward session list --user USER`".to_owned(),
+        "service account" => "the service account was deleted meanwhile: see `doorward service-account list`".to_owned(),
+        "secret" => "the service account has no secret of this id: see `doorward service-account show ACCOUNT`".to_owned(),
+        "certificate name" => {
+            "this certificate name does not stand for the service account: see `doorward service-account show ACCOUNT`".to_owned()
+        }
         "membership" => "the user is no member of the tenant: see `doorward member list --tenant TENANT`".to_owned(),
         other => format!("the {other} does not exist"),
     }

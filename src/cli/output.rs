@@ -38,7 +38,7 @@ pub trait View: Serialize {
 pub fn list<V: View>(format: Format, views: &[V]) -> Result<(), Failure> {
     match format {
         Format::Json => json(&BTreeMap::from([(V::PLURAL, views)])),
-        Format::Text if views.is_empty() => print(&format!("There are no {}.\n", V::PLURAL)),
+        Format::Text if views.is_empty() => print(&format!("There are no {}.\n", V::PLURAL.replace('_', " "))),
         Format::Text => print(&table(V::COLUMNS, &views.iter().map(V::row).collect::<Vec<_>>())),
     }
 }

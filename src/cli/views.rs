@@ -4,10 +4,12 @@ use serde::Serialize;
 
 use super::output::{self, View};
 use crate::{
-    domain::users::PasswordState,
+    domain::{service_accounts::Details, users::PasswordState},
     store::{
         memberships::Membership,
         roles::Role,
+        service_account_secrets::AccountSecret,
+        service_accounts::ServiceAccount,
         tenants::Tenant,
         users::{User, UserState},
     },
@@ -236,6 +238,109 @@ impl View for MemberView {
             self.user.state.to_owned(),
             self.membership_state.to_owned(),
             roles.join(", "),
+        ]
+    }
+}
+
+/// A service account.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are those of doorward.v1.ServiceAccount and ServiceAccountDetails")]
+pub struct AccountView {
+    pub id: String,
+    pub name: String,
+    pub tenant_id: Option<String>,
+    pub state: &'static str,
+    pub create_time: String,
+    /// What it may do and what proves it, where that was read.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<AccountRightsView>,
+    /// A secret that was made for it, shown this once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_secret: Option<String>,
+}
+
+/// What a service account may do and what proves it.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are those of doorward.v1.ServiceAccountDetails")]
+pub struct AccountRightsView {
+    pub roles: Vec<RoleView>,
+    pub permissions: Vec<String>,
+    pub certificate_names: Vec<String>,
+    pub secrets: Vec<AccountSecretView>,
+}
+
+/// What is known of a secret of a service account.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are those of doorward.v1.ServiceAccountSecret")]
+pub struct AccountSecretView {
+    pub id: String,
+    pub create_time: String,
+    pub expire_time: Option<String>,
+    pub last_used_time: Option<String>,
+}
+
+impl From<&AccountSecret> for AccountSecretView {
+    fn from(secret: &AccountSecret) -> Self {
+        Self {
+            id: secret.id.to_string(),
+            create_time: secret.created_at.to_string(),
+            expire_time: secret.expires_at.map(|time| time.to_string()),
+            last_used_time: secret.last_used_at.map(|time| time.to_string()),
+        }
+    }
+}
+
+impl From<&ServiceAccount> for AccountView {
+    fn from(account: &ServiceAccount) -> Self {
+        Self {
+            id: account.id.to_string(),
+            name: account.name.clone(),
+            tenant_id: account.tenant_id.map(|id| id.to_string()),
+            state: account.state.as_str(),
+            create_time: account.created_at.to_string(),
+            rights: None,
+            client_secret: None,
+        }
+    }
+}
+
+impl From<&Details> for AccountView {
+    fn from(details: &Details) -> Self {
+        let rights = AccountRightsView {
+            roles: details.roles.iter().map(RoleView::from).collect(),
+            permissions: details.account.permissions.to_strings(),
+            certificate_names: details.certificate_names.clone(),
+            secrets: details.secrets.iter().map(AccountSecretView::from).collect(),
+        };
+        Self { rights: Some(rights), ..Self::from(&details.account) }
+    }
+}
+
+impl AccountView {
+    /// The same with a secret to show.
+    #[must_use]
+    pub fn with_secret(self, secret: &str) -> Self {
+        Self { client_secret: Some(secret.to_owned()), ..self }
+    }
+}
+
+impl View for AccountView {
+    const PLURAL: &'static str = "service_accounts";
+    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "STATE", "ROLES", "PERMISSIONS", "SECRETS", "CERTIFICATES"];
+
+    fn row(&self) -> Vec<String> {
+        let rights = self.rights.as_ref();
+        let roles: Vec<&str> = rights.iter().flat_map(|rights| &rights.roles).map(|role| role.name.as_str()).collect();
+        let count =
+            |length: fn(&AccountRightsView) -> usize| rights.map(length).filter(|&n| n > 0).map(|n| n.to_string()).unwrap_or_default();
+        vec![
+            self.id.clone(),
+            self.name.clone(),
+            self.state.to_owned(),
+            roles.join(", "),
+            rights.map(|rights| rights.permissions.join(" ")).unwrap_or_default(),
+            count(|rights| rights.secrets.len()),
+            count(|rights| rights.certificate_names.len()),
         ]
     }
 }

@@ -68,6 +68,22 @@ pub enum Event {
     MemberAdded,
     /// A membership ended.
     MemberRemoved,
+    /// A service account was made, with whatever proves it from the start.
+    ServiceAccountCreated,
+    /// A service account was disabled.
+    ServiceAccountDisabled,
+    /// A service account was enabled.
+    ServiceAccountEnabled,
+    /// A service account was deleted.
+    ServiceAccountDeleted,
+    /// A service account got a secret.
+    ServiceAccountSecretAdded,
+    /// A secret of a service account was removed.
+    ServiceAccountSecretRemoved,
+    /// A name in certificates stands for a service account.
+    ServiceAccountCertificateAdded,
+    /// A name in certificates no longer does.
+    ServiceAccountCertificateRemoved,
 }
 
 impl Event {
@@ -96,6 +112,14 @@ impl Event {
             Self::RoleCreated => ("role.created", "role"),
             Self::MemberAdded => ("member.added", "membership"),
             Self::MemberRemoved => ("member.removed", "membership"),
+            Self::ServiceAccountCreated => ("service_account.created", "service_account"),
+            Self::ServiceAccountDisabled => ("service_account.disabled", "service_account"),
+            Self::ServiceAccountEnabled => ("service_account.enabled", "service_account"),
+            Self::ServiceAccountDeleted => ("service_account.deleted", "service_account"),
+            Self::ServiceAccountSecretAdded => ("service_account.secret_added", "service_account"),
+            Self::ServiceAccountSecretRemoved => ("service_account.secret_removed", "service_account"),
+            Self::ServiceAccountCertificateAdded => ("service_account.certificate_added", "service_account"),
+            Self::ServiceAccountCertificateRemoved => ("service_account.certificate_removed", "service_account"),
         }
     }
 }
@@ -215,6 +239,13 @@ fn row(app: &App, event: Event, reason: Option<&'static str>, actor: Actor, orig
         ip_address: origin.ip_address.clone(),
         request_id: origin.request_id.clone(),
         details: about.details.unwrap_or_else(|| json!({})),
+    }
+}
+
+/// Says of an event that only the superuser flag let whoever made it happen.
+pub fn mark_superuser(event: &mut Row) {
+    if let Some(details) = event.details.as_object_mut() {
+        details.insert("superuser_access".to_owned(), true.into());
     }
 }
 

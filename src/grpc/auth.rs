@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{context, convert, sessions as own_sessions, status};
+use super::{answer, convert, sessions as own_sessions};
 use crate::{
     app::App,
     ctx::{Ctx, tenant_key},
@@ -35,14 +35,6 @@ impl Auth {
     pub const fn new(app: Arc<App>) -> Self {
         Self(app)
     }
-}
-
-/// Takes the context out of the request, runs the call, and turns its error into a status.
-macro_rules! answer {
-    ($self:ident, $request:ident, $call:path) => {{
-        let (ctx, message) = context($request)?;
-        $call(&$self.0, &ctx, message).await.map(Response::new).map_err(|error| status::of(&error, ctx.request_id()))
-    }};
 }
 
 #[tonic::async_trait]

@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use crate::{
     domain::{
         access::{Principal, TenantView},
+        service_accounts::Details,
         tokens::{self, TokenSet},
     },
     error::{Error, Result},
@@ -15,6 +16,7 @@ use crate::{
     store::{
         memberships::MembershipState,
         roles::Role,
+        service_account_secrets::AccountSecret,
         service_accounts::{AccountState, ServiceAccount},
         sessions::{Device, Session},
         tenants::TenantState,
@@ -25,6 +27,8 @@ use crate::{
 
 const MAX_USER_AGENT: usize = 1024;
 const MAX_DEVICE_NAME: usize = 255;
+/// 9999-12-31T23:59:59Z, the last that a `Timestamp` may say.
+const LAST_SECOND: i64 = 253_402_300_799;
 
 /// The device that a request tells of. Empty fields are told of nothing.
 ///
@@ -109,6 +113,27 @@ pub fn service_account(account: ServiceAccount) -> v1::ServiceAccount {
     }
 }
 
+pub fn account_details(details: Details) -> v1::ServiceAccountDetails {
+    let Details { account, roles, certificate_names, secrets } = details;
+    v1::ServiceAccountDetails {
+        permissions: account.permissions.to_strings(),
+        service_account: Some(service_account(account)),
+        roles: roles.into_iter().map(role).collect(),
+        certificate_names,
+        secrets: secrets.into_iter().map(account_secret).collect(),
+    }
+}
+
+/// All of a secret but its digest.
+pub fn account_secret(secret: AccountSecret) -> v1::ServiceAccountSecret {
+    v1::ServiceAccountSecret {
+        id: secret.id.to_string(),
+        create_time: Some(time(secret.created_at)),
+        expire_time: secret.expires_at.map(time),
+        last_used_time: secret.last_used_at.map(time),
+    }
+}
+
 /// `current` is the session of the token that asks, or the new one of an answer.
 pub fn session(session: Session, current: SessionId) -> v1::Session {
     v1::Session {
@@ -188,6 +213,16 @@ fn role(role: Role) -> v1::AssignedRole {
 
 fn time(time: Timestamp) -> WireTime {
     WireTime { seconds: time.as_unix(), nanos: 0 }
+}
+
+/// A moment that a field names, parts of a second cut off.
+///
+/// # Errors
+/// [`Error::InvalidField`] for what the well-known type does not allow.
+pub fn moment(field: &str, given: Option<WireTime>) -> Result<Option<Timestamp>> {
+    let Some(given) = given else { return Ok(None) };
+    let is_good = (0..=LAST_SECOND).contains(&given.seconds) && (0..1_000_000_000).contains(&given.nanos);
+    if is_good { Ok(Some(Timestamp::from_unix(given.seconds))) } else { Err(Error::field(field, "must be a time from 1970 to 9999")) }
 }
 
 /// A JSON object as a `Struct`; what is no object becomes an empty one.

@@ -1,6 +1,10 @@
 //! The secrets of service accounts, as digests. Several are good at a time, so that one can follow another without a gap.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, sea_query::Expr};
+use std::collections::HashMap;
+
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, sea_query::Expr,
+};
 
 use super::{Db, Tx, entity::service_account_secret as entity, errors};
 use crate::{
@@ -65,14 +69,30 @@ pub async fn insert(tx: &Tx, secret: AccountSecret) -> Result<()> {
     row.insert(&tx.executor()).await.map(drop).map_err(|e| errors::from_db(&e))
 }
 
-/// The secrets of a service account, oldest first, expired ones too.
+/// The secrets of service accounts, oldest first, expired ones too.
 ///
 /// # Errors
 /// [`crate::error::Error::Unavailable`] where the database is away.
-pub async fn list(db: &impl Db, account: ServiceAccountId) -> Result<Vec<AccountSecret>> {
-    let query = entity::Entity::find().filter(entity::Column::ServiceAccountId.eq(account.as_uuid())).order_by_asc(entity::Column::Id);
-    let rows = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
-    Ok(rows.into_iter().map(AccountSecret::from).collect())
+pub async fn list_of(db: &impl Db, accounts: &[ServiceAccountId]) -> Result<HashMap<ServiceAccountId, Vec<AccountSecret>>> {
+    let query = entity::Entity::find()
+        .filter(entity::Column::ServiceAccountId.is_in(accounts.iter().map(|id| id.as_uuid())))
+        .order_by_asc(entity::Column::Id);
+    let mut secrets: HashMap<ServiceAccountId, Vec<AccountSecret>> = HashMap::new();
+    for secret in query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?.into_iter().map(AccountSecret::from) {
+        secrets.entry(secret.account_id).or_default().push(secret);
+    }
+    Ok(secrets)
+}
+
+/// Forgets the secrets of a service account that have expired, and answers how many are left.
+///
+/// # Errors
+/// [`crate::error::Error::Unavailable`] where the database is away.
+pub async fn forget_expired(tx: &Tx, account: ServiceAccountId, now: Timestamp) -> Result<u64> {
+    let own = || entity::Column::ServiceAccountId.eq(account.as_uuid());
+    let delete = entity::Entity::delete_many().filter(own()).filter(entity::Column::ExpiresAt.lte(now.as_unix()));
+    delete.exec(&tx.executor()).await.map_err(|e| errors::from_db(&e))?;
+    entity::Entity::find().filter(own()).count(&tx.executor()).await.map_err(|e| errors::from_db(&e))
 }
 
 /// Removes a secret of a service account; answers whether it had it.

@@ -1,5 +1,7 @@
 //! Service accounts, the roles that those of a tenant hold, and the certificates that stand for them.
 
+use std::collections::HashMap;
+
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
@@ -164,19 +166,36 @@ fn is_not_deleted() -> Expr {
     entity::Column::State.ne(AccountState::Deleted.as_str())
 }
 
-/// The roles of a service account, the highest level first.
+/// The service accounts of that name at a place; names are nobody's alone.
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the database is away.
-pub async fn roles(db: &impl Db, id: ServiceAccountId) -> Result<Vec<Role>> {
+pub async fn find_by_name(db: &impl Db, place: Place, name: &str) -> Result<Vec<ServiceAccount>> {
+    let query = entity::Entity::find()
+        .filter(place.filter())
+        .filter(is_not_deleted())
+        .filter(entity::Column::Name.eq(name))
+        .order_by_asc(entity::Column::Id);
+    let rows = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
+    rows.into_iter().map(ServiceAccount::try_from).collect()
+}
+
+/// The roles of service accounts, the highest level first.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database is away.
+pub async fn roles_of(db: &impl Db, ids: &[ServiceAccountId]) -> Result<HashMap<ServiceAccountId, Vec<Role>>> {
     let query = link::Entity::find()
         .select_two_required(role::Entity)
         .join(JoinType::InnerJoin, link::Entity::belongs_to(role::Entity).from(link::Column::RoleId).to(role::Column::Id).into())
-        .filter(link::Column::ServiceAccountId.eq(id.as_uuid()))
+        .filter(link::Column::ServiceAccountId.is_in(ids.iter().map(|id| id.as_uuid())))
         .order_by_desc(role::Column::Level)
         .order_by_asc(role::Column::Name);
-    let rows = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
-    rows.into_iter().map(|(_, role)| Role::try_from(role)).collect()
+    let mut roles: HashMap<ServiceAccountId, Vec<Role>> = HashMap::new();
+    for (link, role) in query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))? {
+        roles.entry(ServiceAccountId::from_uuid(link.service_account_id)).or_default().push(role.try_into()?);
+    }
+    Ok(roles)
 }
 
 /// Makes a service account, active, with epoch 0. `roles` are those of an account of a tenant.
@@ -247,15 +266,21 @@ pub async fn unlink_roles(tx: &Tx, id: ServiceAccountId) -> Result<()> {
     unlink.exec(&tx.executor()).await.map(drop).map_err(|e| errors::from_db(&e))
 }
 
-/// The names in certificates that stand for a service account, sorted.
+/// The names in certificates that stand for service accounts, sorted.
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the database is away.
-pub async fn certificates(db: &impl Db, id: ServiceAccountId) -> Result<Vec<String>> {
-    let query =
-        certificate::Entity::find().filter(certificate::Column::ServiceAccountId.eq(id.as_uuid())).order_by_asc(certificate::Column::Name);
-    let rows = query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?;
-    Ok(rows.into_iter().map(|row| row.name).collect())
+pub async fn certificates_of(db: &impl Db, ids: &[ServiceAccountId]) -> Result<HashMap<ServiceAccountId, Vec<String>>> {
+    let query = certificate::Entity::find()
+        .filter(certificate::Column::ServiceAccountId.is_in(ids.iter().map(|id| id.as_uuid())))
+        .order_by_asc(certificate::Column::Name);
+    let mut names: HashMap<ServiceAccountId, Vec<String>> = HashMap::new();
+    for row in query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))? {
+        names.entry(ServiceAccountId::from_uuid(row.service_account_id)).or_default().push(row.name);
+    }
+    // Each database sorts by its own rules.
+    names.values_mut().for_each(|names| names.sort_unstable());
+    Ok(names)
 }
 
 /// Lets a name in certificates stand for a service account. Answers whether the name was free.

@@ -9,13 +9,13 @@ use doorward::{
     pb::v1,
     values::{
         entropy::Entropy,
-        opaque::RefreshToken,
+        opaque::{ClientSecret, RefreshToken},
         secret::{self, RootSecrets, hex},
     },
 };
 use secrecy::ExposeSecret;
 
-use crate::{harness::*, on_both, probe::*};
+use crate::{harness::*, on_both, probe::*, workloads::*};
 
 /// Everything that can be read: each row of each table in lower case (bytes in hexadecimal), and on SQLite the files as they are, too.
 struct Thief {
@@ -95,6 +95,8 @@ async fn a_busy_day(world: &World) -> Vec<v1::TokenSet> {
 on_both! {
     async fn the_database_holds_no_secret(world: World) {
         let sets = a_busy_day(&world).await;
+        let workload = instance_account(&world, &BOTH).await;
+        let bought = token(&world, &workload).await;
         let app = world.app();
         let thief = Thief::read(&world).await;
 
@@ -117,6 +119,12 @@ on_both! {
             let next = token.successor(&app.roots).unwrap();
             assert!(!thief.knows(&set.refresh_token.as_bytes()[6..]), "a refresh token");
             assert!(!thief.knows(token.secret.as_slice()) && !thief.knows(next.secret.as_slice()), "a refresh secret");
+        }
+        let parsed = ClientSecret::parse(&workload.secret, &app.roots).unwrap();
+        assert!(thief.knows(&parsed.digest()), "the digest of a client secret is there");
+        assert!(!thief.knows(&workload.secret.as_bytes()[6..]) && !thief.knows(parsed.secret.as_slice()), "a client secret");
+        for part in bought.split('.').skip(1) {
+            assert!(!thief.knows(part.as_bytes()), "a part of a workload's token");
         }
         let private = app.keys.signing.key.as_bytes();
         let scalar = private.windows(2).position(|pair| pair == [0x04, 0x20]).map(|at| &private[at + 2..at + 34]).unwrap();
@@ -171,6 +179,31 @@ on_both! {
         }
         assert!(own.unseal(&sealed, ann.id.as_uuid().as_bytes()).is_err());
         world.refresh(&set.refresh_token).await.unwrap();
+    }
+
+    async fn what_is_there_of_a_client_secret_buys_nothing(world: World) {
+        let account = instance_account(&world, &BOTH).await;
+        let honest = ClientSecret::parse(&account.secret, &world.app().roots).unwrap();
+        let digest = honest.digest();
+        let text = |key_id: [u8; 4], secret: &[u8], tag: &[u8]| {
+            format!("dw_cs_{}", URL_SAFE_NO_PAD.encode([&key_id[..], &honest.id.as_bytes(), secret, tag].concat()))
+        };
+        let tags = [[0; 16].to_vec(), digest[..16].to_vec(), secret::sha256(&digest)[..16].to_vec()];
+        let mut stolen: Vec<_> = tags.iter().map(|tag| text(honest.key_id, &digest, tag)).collect();
+        stolen.extend([hex(&digest), URL_SAFE_NO_PAD.encode(digest), format!("dw_cs_{}", hex(&digest)), account.secret_id.clone()]);
+        // Even with a good tag the digest is not the secret; and a tag under a root of the thief's own is none.
+        let tagged = ClientSecret { secret: digest.into(), ..honest.clone() };
+        stolen.push(tagged.encode(&world.app().roots).unwrap().expose_secret().to_owned());
+        let own = RootSecrets::parse(&[secret::generate_root(&Entropy::system())]).unwrap();
+        let under_own = ClientSecret { key_id: own.first().key_id(), ..honest.clone() }.encode(&own).unwrap();
+        stolen.push(under_own.expose_secret().to_owned());
+        let mut renamed = URL_SAFE_NO_PAD.decode(&under_own.expose_secret()[6..]).unwrap();
+        renamed[..4].copy_from_slice(&honest.key_id);
+        stolen.push(format!("dw_cs_{}", URL_SAFE_NO_PAD.encode(renamed)));
+        for text in &stolen {
+            assert_eq!(refused(credentials(&world, &account.id, text, Ask::default()).await), "INVALID_CREDENTIALS", "{text}");
+        }
+        token(&world, &account).await;
     }
 
     async fn a_stolen_database_does_not_start_under_another_root(world: World) {

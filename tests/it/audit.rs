@@ -10,7 +10,7 @@ use doorward::{
     domain::{
         self,
         audit::Event,
-        memberships, revocation, roles,
+        memberships, revocation, roles, service_accounts,
         tenants::{
             self,
             policy::{self, Lifetimes},
@@ -18,7 +18,7 @@ use doorward::{
         users,
     },
     pb::v1,
-    store::{facts::Whose, users::UserState},
+    store::{facts::Whose, service_accounts::AccountState, tenants::Tenant, users::UserState},
     values::secret::Password,
 };
 use serde_json::json;
@@ -33,6 +33,7 @@ use crate::{
     probe::{list_sessions, revoke_all_sessions, revoke_session},
     recipes::Caller,
     wire::{Wire, encode},
+    workloads::{operator, tenant_account, token},
 };
 
 const WRONG: &str = "not the right password";
@@ -63,10 +64,18 @@ const fn name(event: Event) -> &'static str {
         Event::RoleCreated => "role.created",
         Event::MemberAdded => "member.added",
         Event::MemberRemoved => "member.removed",
+        Event::ServiceAccountCreated => "service_account.created",
+        Event::ServiceAccountDisabled => "service_account.disabled",
+        Event::ServiceAccountEnabled => "service_account.enabled",
+        Event::ServiceAccountDeleted => "service_account.deleted",
+        Event::ServiceAccountSecretAdded => "service_account.secret_added",
+        Event::ServiceAccountSecretRemoved => "service_account.secret_removed",
+        Event::ServiceAccountCertificateAdded => "service_account.certificate_added",
+        Event::ServiceAccountCertificateRemoved => "service_account.certificate_removed",
     }
 }
 
-const EVENTS: [Event; 22] = [
+const EVENTS: [Event; 30] = [
     Event::LoginSucceeded,
     Event::LoginFailed,
     Event::SessionRevoked,
@@ -89,6 +98,14 @@ const EVENTS: [Event; 22] = [
     Event::RoleCreated,
     Event::MemberAdded,
     Event::MemberRemoved,
+    Event::ServiceAccountCreated,
+    Event::ServiceAccountDisabled,
+    Event::ServiceAccountEnabled,
+    Event::ServiceAccountDeleted,
+    Event::ServiceAccountSecretAdded,
+    Event::ServiceAccountSecretRemoved,
+    Event::ServiceAccountCertificateAdded,
+    Event::ServiceAccountCertificateRemoved,
 ];
 
 /// A row of the trail.
@@ -182,10 +199,41 @@ on_both! {
         let all: BTreeSet<String> = EVENTS.map(|event| name(event).to_owned()).into();
         assert_eq!(trail.events, all, "an event that does not happen in these scenarios: add the step");
         let text = trail.text().await;
-        for typed in ["@", "nobody", "hunter2", PASSWORD, WRONG, NEW, "Ann Example", "dw_rt_", "eyJ"] {
+        for typed in ["@", "nobody", "hunter2", PASSWORD, WRONG, NEW, "Ann Example", "dw_rt_", "dw_cs_", "eyJ"] {
             assert!(!text.contains(typed), "{typed:?} stands in the trail: it may be personal, or a secret in the wrong field");
         }
     }
+}
+
+/// What operators do about workloads. What a workload does with its secret is no event.
+async fn workloads(trail: &mut Trail<'_>, acme: &Tenant) {
+    let (world, app) = (trail.world, trail.world.app());
+    let account = tenant_account(world, acme, &["seller"]).await;
+    trail.expect_cli(Event::ServiceAccountCreated).await;
+    let by = || operator(world, Some(acme));
+    token(world, &account).await;
+    trail.expect_nothing("a token for a secret").await;
+    let (second, _) = service_accounts::add_secret(app, by(), account.key(), None).await.unwrap();
+    trail.expect_cli(Event::ServiceAccountSecretAdded).await;
+    service_accounts::remove_secret(app, by(), account.key(), second.id, true).await.unwrap();
+    trail.expect_cli(Event::ServiceAccountSecretRemoved).await;
+    let name = || "spiffe://example.org/shop".to_owned();
+    service_accounts::add_certificate(app, by(), account.key(), name()).await.unwrap();
+    trail.expect_cli(Event::ServiceAccountCertificateAdded).await;
+    service_accounts::add_certificate(app, by(), account.key(), name()).await.unwrap();
+    trail.expect_nothing("doing it twice").await;
+    service_accounts::remove_certificate(app, by(), account.key(), name()).await.unwrap();
+    trail.expect_cli(Event::ServiceAccountCertificateRemoved).await;
+    for (to, event) in [(AccountState::Disabled, Event::ServiceAccountDisabled), (AccountState::Active, Event::ServiceAccountEnabled)] {
+        service_accounts::set_state(app, by(), account.key(), to).await.unwrap();
+        trail.expect_cli(event).await;
+        service_accounts::set_state(app, by(), account.key(), to).await.unwrap();
+        trail.expect_nothing("doing it twice").await;
+    }
+    service_accounts::set_state(app, by(), account.key(), AccountState::Deleted).await.unwrap();
+    trail.expect_cli(Event::ServiceAccountDeleted).await;
+    service_accounts::set_state(app, by(), account.key(), AccountState::Deleted).await.unwrap_err();
+    trail.expect_nothing("deleting what is deleted").await;
 }
 
 /// What operators do.
@@ -226,6 +274,7 @@ async fn administration(trail: &mut Trail<'_>) {
         tenants::set_suspended(app, &acme, suspended, cli()).await.unwrap();
         trail.expect_nothing("doing it twice").await;
     }
+    workloads(trail, &acme).await;
     for (whose, event) in [
         (Whose::User(ann.id), Event::UserSessionsRevoked),
         (Whose::Tenant(acme.id), Event::TenantSessionsRevoked),

@@ -125,14 +125,14 @@ async fn reflected(world: &World) -> String {
 async fn marks_everywhere(world: World) {
     let acme = world.tenant("acme").await;
     world.role(&acme, "seller", &["sales:write"]).await;
-    let caller = Caller::member(&world, &acme, "ann@example.com", &["seller"]).await;
+    let caller = Caller::member(&world, &acme, "ann@example.com", &["owner"]).await.with_accounts(&world, &acme).await;
     let wire = Wire::connect(world.replica.grpc_addr).await;
     let mut calls = call_with_marks(&wire, &caller, "all is well").await;
     // A path is for the log, where calls are logged at all: whoever looks for a client's mistake needs it. The client is not told it again.
     let answer = wire.call("/lost9k.Service/lost9k?lost9k", &[], &[]).await;
     assert!(!said(&answer).unwrap().contains("lost9k"));
     // Later calls of the first round may have ended the session or changed the password.
-    let caller = Caller::member(&world, &acme, "bob@example.com", &["seller"]).await;
+    let caller = Caller::member(&world, &acme, "bob@example.com", &["owner"]).await.with_accounts(&world, &acme).await;
     world.sql().await.execute("DROP TABLE audit_events").await;
     calls += call_with_marks(&wire, &caller, "a table is gone").await;
     let reflected = reflected(&world).await;

@@ -30,6 +30,7 @@ mod backup;
 mod config;
 mod demo;
 mod health;
+mod service_account;
 mod session;
 mod tenant_policy;
 mod tls;
@@ -736,7 +737,7 @@ fn serve_names_the_address_that_is_taken() {
 // Help.
 
 /// Every command that has a help text, by its words.
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 49] = [
     "",
     "serve",
     "migrate",
@@ -763,6 +764,17 @@ const COMMANDS: [&str; 38] = [
     "member add",
     "member list",
     "member remove",
+    "service-account",
+    "service-account create",
+    "service-account list",
+    "service-account show",
+    "service-account disable",
+    "service-account enable",
+    "service-account delete",
+    "service-account add-secret",
+    "service-account remove-secret",
+    "service-account add-certificate",
+    "service-account remove-certificate",
     "session",
     "session list",
     "session revoke",
@@ -778,7 +790,7 @@ const COMMANDS: [&str; 38] = [
 ];
 
 /// Those that only lead to others.
-const NOUNS: [&str; 8] = ["migrate", "user", "tenant", "role", "member", "session", "config", "secret"];
+const NOUNS: [&str; 9] = ["migrate", "user", "tenant", "role", "member", "service-account", "session", "config", "secret"];
 
 #[test]
 fn help_texts_are_golden() {

@@ -244,10 +244,12 @@ on_both! {
             for file in ["google/protobuf/descriptor.proto", "google/protobuf/timestamp.proto", "google/protobuf/struct.proto"] {
                 pool.decode_file_descriptor_proto(reflect(&wire, version, 3, file).await.file()).unwrap();
             }
-            for file in ["options", "user", "service_account", "principal", "session", "tenant", "token"] {
+            for file in ["options", "user", "tenant", "service_account", "principal", "session", "token"] {
                 pool.decode_file_descriptor_proto(reflect(&wire, version, 3, &format!("doorward/v1/{file}.proto")).await.file()).unwrap();
             }
-            pool.decode_file_descriptor_proto(reflect(&wire, version, 4, "doorward.v1.AuthService").await.file()).unwrap();
+            for service in METHODS.iter().map(|method| method.service).collect::<BTreeSet<_>>() {
+                pool.decode_file_descriptor_proto(reflect(&wire, version, 4, service).await.file()).unwrap();
+            }
             let policy = pool.get_extension_by_name("doorward.v1.policy").unwrap();
             for method in METHODS {
                 let service = pool.get_service_by_name(method.service).unwrap();

@@ -20,6 +20,7 @@ use crate::{
     on_both,
     recipes::{Caller, recipes},
     wire::{Answer, Wire, message},
+    workloads::{BOTH, instance_account, tenant_account},
 };
 
 /// The paths of the id fields of a message; below a oneof only of the member that `filled` has.
@@ -37,13 +38,22 @@ async fn seen(wire: &Wire, method: &Method, caller: &Caller, request: &DynamicMe
     answer
 }
 
-/// Ids of everything that a tenant has.
+/// Ids of everything that a tenant has, and of what is the instance's.
 async fn ids_of(world: &World, tenant: &Tenant) -> Vec<String> {
     let id = literal(world, tenant.id.as_uuid());
     let mut ids = vec![tenant.id.to_string(), "ext:crm-globex".to_owned()];
     for table in ["roles", "memberships", "sessions", "audit_events"] {
         let rows = world.sql().await.query(&format!("SELECT id FROM {table} WHERE tenant_id = {id}")).await;
         assert!(!rows.is_empty(), "{table}");
+        ids.extend(rows.iter().map(|row| row.try_get::<Uuid>("", "id").unwrap().to_string()));
+    }
+    let own = "JOIN service_accounts a ON a.id = s.service_account_id";
+    for query in [
+        format!("SELECT id FROM service_accounts WHERE tenant_id = {id} OR tenant_id IS NULL"),
+        format!("SELECT s.id FROM service_account_secrets s {own} WHERE a.tenant_id = {id} OR a.tenant_id IS NULL"),
+    ] {
+        let rows = world.sql().await.query(&query).await;
+        assert!(rows.len() >= 2, "{query}");
         ids.extend(rows.iter().map(|row| row.try_get::<Uuid>("", "id").unwrap().to_string()));
     }
     ids.push(domain::users::resolve(world.app(), "bob@example.com").await.unwrap().id.to_string());
@@ -58,6 +68,8 @@ on_both! {
         world.member(&acme, &ann, &["owner"]).await;
         world.member(&globex, &bob, &["owner"]).await;
         world.login_to("bob@example.com", &globex).await;
+        tenant_account(&world, &globex, &["member"]).await;
+        instance_account(&world, &BOTH).await;
         let foreign = ids_of(&world, &globex).await;
         let wire = Wire::connect(world.replica.grpc_addr).await;
 
@@ -65,6 +77,7 @@ on_both! {
         for bound_to in ["", "ext:crm-acme"] {
             let tokens = world.try_login("ann@example.com", PASSWORD, bound_to).await.unwrap().tokens.unwrap();
             let caller = Caller { tenant: acme.id.to_string(), ..Caller::with_tokens("ann@example.com", &tokens) };
+            let caller = caller.with_accounts(&world, &acme).await;
             for method in METHODS {
                 for recipe in recipes(method, &caller) {
                     let request = DynamicMessage::deserialize(message(method.input), recipe.json).unwrap();
@@ -90,7 +103,8 @@ on_both! {
         // The walk finds what it must; others may come.
         let known = [
             "Login.tenant_id", "IssueToken.tenant_id", "IssueToken.client_credentials.client_id", "ValidateSession.tenant_id",
-            "RevokeSession.session_id",
+            "RevokeSession.session_id", "GetServiceAccount.tenant_id", "DeleteServiceAccount.service_account_id",
+            "RemoveServiceAccountSecret.secret_id",
         ];
         for known in known {
             assert!(covered.iter().any(|path| path == known), "{known} is not among {covered:?}");

@@ -15,6 +15,7 @@ mod lock;
 mod probe;
 mod recipes;
 mod wire;
+mod workloads;
 
 mod access;
 mod at_rest;
@@ -51,6 +52,7 @@ mod refresh_clients;
 mod refresh_once;
 mod refresh_told;
 mod revocation;
+mod service_accounts;
 mod session_limit;
 mod sessions;
 mod start;

@@ -4,7 +4,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::methods::Method;
 use serde_json::{Value, json};
 
-use crate::harness::*;
+use crate::{
+    harness::*,
+    workloads::{BOTH, instance_account, tenant_account},
+};
 
 /// Whoever calls, and what requests for them are filled with.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +16,13 @@ pub struct Caller {
     pub password: String,
     pub access_token: String,
     pub refresh_token: String,
+    /// The service account that the caller is, or that stands for nobody.
+    pub client_id: String,
+    pub client_secret: String,
+    /// A service account of the tenant, and its secret's id.
+    pub account: (String, String),
+    /// An instance-wide service account, and its secret's id.
+    pub instance_account: (String, String),
     /// The tenant that requests name.
     pub tenant: String,
     /// Whether that is another one than the caller's own.
@@ -35,6 +45,12 @@ impl Caller {
         let person = world.person(email).await;
         world.member(tenant, &person, roles).await;
         Self { tenant: tenant.id.to_string(), ..Self::logged_in(world, email).await }
+    }
+
+    /// The same with service accounts of their own to name.
+    pub async fn with_accounts(self, world: &World, tenant: &doorward::store::tenants::Tenant) -> Self {
+        let (own, wide) = (tenant_account(world, tenant, &["member"]).await, instance_account(world, &BOTH).await);
+        Self { account: (own.id, own.secret_id), instance_account: (wide.id, wide.secret_id), ..self }
     }
 
     /// A person, logged in.
@@ -95,7 +111,7 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
             },
             Recipe {
                 way: "client_credentials",
-                json: json!({ "client_credentials": { "client_id": "doorward", "client_secret": "secret" } }),
+                json: json!({ "client_credentials": { "client_id": caller.client_id, "client_secret": caller.client_secret } }),
                 consumes: false,
             },
             Recipe {
@@ -125,10 +141,31 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
             Recipe { way: "all", json: json!({}), consumes: true },
             Recipe { way: "all but the current", json: json!({ "keep_current": true }), consumes: false },
         ],
+        path if path.starts_with("/doorward.v1.ServiceAccountService/") => of_service_accounts(method, caller),
         path => panic!(
             "tests/it/recipes.rs has no recipe for {path}: add an arm with a request that a member may send (`tenant` for its \
              tenant_id). Then run `DOORWARD_UPDATE_GOLDEN=1 cargo test --test it sweep`, and read the diff of tests/golden/sweep.txt: it \
              says who may call the new method."
         ),
     }
+}
+
+/// Each of them is about an account of the tenant, or about an instance-wide one.
+fn of_service_accounts(method: &Method, caller: &Caller) -> Vec<Recipe> {
+    let places = [("tenant", caller.tenant.as_str(), &caller.account), ("instance", "", &caller.instance_account)];
+    let recipe = |(way, tenant_id, (account, secret)): (&'static str, &str, &(String, String))| {
+        let mut json = json!({ "tenant_id": tenant_id });
+        let more = match method.name {
+            "CreateServiceAccount" if way == "tenant" => json!({ "name": "robot", "roles": ["member"], "create_secret": true }),
+            "CreateServiceAccount" => json!({ "name": "shop", "permissions": ["doorward.service_accounts:read"], "create_secret": true }),
+            "ListServiceAccounts" => json!({ "page_size": 10 }),
+            "RemoveServiceAccountSecret" => json!({ "service_account_id": account, "secret_id": secret, "revoke_tokens": true }),
+            _ => json!({ "service_account_id": account }),
+        };
+        json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        // An account has a few secrets at most, and is deleted once.
+        let consumes = matches!(method.name, "DeleteServiceAccount" | "AddServiceAccountSecret" | "RemoveServiceAccountSecret");
+        Recipe { way, json, consumes }
+    };
+    places.map(recipe).into()
 }

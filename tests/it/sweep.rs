@@ -8,7 +8,7 @@ use doorward::{
     domain,
     methods::{Access, METHODS, Method},
     pb::v1,
-    store::{tenants::Tenant, users::UserState},
+    store::{service_accounts::AccountState, tenants::Tenant, users::UserState},
 };
 
 use crate::{
@@ -17,10 +17,11 @@ use crate::{
     on_both,
     recipes::{Caller, recipes},
     wire::{Wire, encode},
+    workloads::{BOTH, instance_account, operator, tenant_account, token},
 };
 
 /// Who calls: the matrix has a column for each.
-const CALLERS: [&str; 12] = [
+const CALLERS: [&str; 14] = [
     "nobody",
     "garbage",
     "member",
@@ -28,6 +29,8 @@ const CALLERS: [&str; 12] = [
     "owner",
     "owner elsewhere",
     "superuser",
+    "account",
+    "operator account",
     "must change",
     "expired",
     "revoked",
@@ -35,7 +38,7 @@ const CALLERS: [&str; 12] = [
     "suspended",
 ];
 /// Ways to call that are nobody's role: below the matrix, by what they get.
-const ODD_CALLERS: [&str; 13] = [
+const ODD_CALLERS: [&str; 15] = [
     "Basic scheme",
     "Bearer without a token",
     "a token without a scheme",
@@ -49,6 +52,8 @@ const ODD_CALLERS: [&str; 13] = [
     "member of both, session of one, the other's id",
     "suspended tenant, session of none",
     "superuser, a random tenant's id",
+    "account elsewhere",
+    "disabled account",
 ];
 
 struct Scene {
@@ -75,6 +80,7 @@ impl Scene {
             "nobody" => return (Caller { tenant: self.acme.id.to_string(), ..Caller::default() }, Vec::new()),
             "garbage" => return garbage(self.acme.id.to_string()),
             "suspended" | "suspended tenant, session of none" => self.suspended(kind, email).await,
+            "account" | "operator account" | "account elsewhere" | "disabled account" => self.workload(kind).await,
             _ => self.person(kind, email).await,
         };
         let authorization = match kind {
@@ -85,7 +91,26 @@ impl Scene {
             "refresh token as bearer" => vec![format!("Bearer {}", caller.refresh_token)],
             _ => vec![caller.bearer()],
         };
-        (caller, authorization)
+        let tenant = if kind.starts_with("suspended") { &self.shut } else { &self.acme };
+        (caller.with_accounts(&self.world, tenant).await, authorization)
+    }
+
+    /// A service account by its token, which stands where a person's would.
+    async fn workload(&self, kind: &str) -> Caller {
+        let Self { world, acme, beta, .. } = self;
+        let account = match kind {
+            "operator account" => instance_account(world, &BOTH).await,
+            "account elsewhere" => tenant_account(world, beta, &["admin"]).await,
+            _ => tenant_account(world, acme, &["admin"]).await,
+        };
+        let access_token = token(world, &account).await;
+        if kind == "disabled account" {
+            let by = operator(world, Some(acme));
+            domain::service_accounts::set_state(world.app(), by, account.key(), AccountState::Disabled).await.unwrap();
+        }
+        let is_foreign = kind == "account elsewhere";
+        let (client_id, client_secret, tenant) = (account.id, account.secret, acme.id.to_string());
+        Caller { client_id, client_secret, access_token, tenant, is_foreign, ..Caller::default() }
     }
 
     /// A person of acme, or whoever is none, after what makes them of this kind.
@@ -163,8 +188,8 @@ impl Scene {
 
 fn garbage(tenant: String) -> (Caller, Vec<String>) {
     let garbage = || "garbage".to_owned();
-    let caller =
-        Caller { identifier: garbage(), password: garbage(), access_token: garbage(), refresh_token: garbage(), tenant, is_foreign: false };
+    let (identifier, password) = (garbage(), garbage());
+    let caller = Caller { identifier, password, access_token: garbage(), refresh_token: garbage(), tenant, ..Caller::default() };
     let authorization = vec![caller.bearer()];
     (caller, authorization)
 }
@@ -255,18 +280,28 @@ async fn sweep(scene: &Scene, method: &Method, number: usize, way: usize) -> BTr
         let answer = scene.wire.call(method.path, &headers, &encode(method.input, recipe.json)).await;
         let outcome = answer.outcome();
         assert!(!outcome.starts_with("INTERNAL") && !outcome.starts_with("UNKNOWN"), "{}: {kind}: {answer:?}", method.path);
-        follows_policy(method, kind, &outcome);
+        follows_policy(method, recipe.way, kind, &outcome);
         outcomes.insert(kind, outcome);
     }
     outcomes
 }
 
 /// What follows from the class alone, so that nobody can wave a hole through by updating the golden file.
-fn follows_policy(method: &Method, kind: &str, outcome: &str) {
+fn follows_policy(method: &Method, way: &str, kind: &str, outcome: &str) {
     let policy = &method.policy;
-    let by_token = match (kind, policy.access) {
+    // What accepts the instance and names no tenant is judged as an OPERATOR method is.
+    let class = if policy.accepts_instance && way == "instance" { Access::Operator } else { policy.access };
+    let by_token = match (kind, class) {
         (_, Access::Public | Access::Token) => None,
         ("nobody", _) => Some("TOKEN_MISSING"),
+        ("account" | "operator account" | "account elsewhere" | "disabled account", Access::Session)
+            if !policy.accepts_service_accounts =>
+        {
+            Some("TOKEN_INVALID")
+        }
+        ("disabled account", _) => Some("PRINCIPAL_DISABLED"),
+        ("operator account" | "account elsewhere", Access::Tenant) => Some("NOT_A_MEMBER"),
+        ("account" | "account elsewhere", Access::Operator) => Some("PERMISSION_MISSING"),
         (
             "garbage"
             | "Basic scheme"
@@ -289,9 +324,13 @@ fn follows_policy(method: &Method, kind: &str, outcome: &str) {
             | "removed member",
             Access::Tenant,
         ) => Some("NOT_A_MEMBER"),
-        ("suspended", Access::Session | Access::Tenant) | ("suspended tenant, session of none", Access::Tenant) => Some("TENANT_SUSPENDED"),
+        ("suspended", Access::Session | Access::Tenant | Access::Operator) | ("suspended tenant, session of none", Access::Tenant) => {
+            Some("TENANT_SUSPENDED")
+        }
         ("member", Access::Tenant) => Some("PERMISSION_MISSING"),
-        ("member" | "admin" | "owner" | "owner elsewhere", Access::Operator) => Some("SUPERUSER_REQUIRED"),
+        ("member" | "admin" | "owner" | "owner elsewhere" | "removed member" | "suspended tenant, session of none", Access::Operator) => {
+            Some("SUPERUSER_REQUIRED")
+        }
         _ => None,
     };
     if let Some(expected) = by_token {

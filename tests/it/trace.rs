@@ -49,7 +49,9 @@ impl Recorder {
     /// The same with ids and tokens by the order of their first appearance.
     fn normalized(&mut self, value: Value, key: &str) -> Value {
         match value {
-            Value::String(text) if parse_uuid(&text).is_ok() || (key.ends_with("oken") && !text.is_empty()) => {
+            Value::String(text)
+                if parse_uuid(&text).is_ok() || (["oken", "ecret"].iter().any(|end| key.ends_with(end)) && !text.is_empty()) =>
+            {
                 let next = format!("<{}>", self.names.len());
                 json!(self.names.entry(text).or_insert(next))
             }
@@ -93,6 +95,7 @@ async fn trace(backend: Backend) -> Vec<String> {
     pages(&mut recorder).await;
     refreshes(&mut recorder).await;
     own_sessions(&mut recorder).await;
+    workloads(&mut recorder).await;
     endings(&mut recorder).await;
     recorder.lines
 }
@@ -222,6 +225,56 @@ async fn own_sessions(recorder: &mut Recorder) {
     recorder.call("RevokeAllSessions", Some(&tokens[3]), json!({})).await;
     recorder.call("RevokeAllSessions", Some(&tokens[3]), json!({})).await;
     recorder.call("ListSessions", Some(&carl), json!({})).await;
+}
+
+/// Accounts of a tenant and of the instance, from their making to their end.
+async fn workloads(recorder: &mut Recorder) {
+    let (ann, _) = recorder.login("ann.ünal@example.com", PASSWORD, "").await;
+    let (root, _) = recorder.login("root@example.com", PASSWORD, "").await;
+    let names = json!(["spiffe://example.org/shop", "dns:shop.example.org"]);
+    for (bearer, request) in [
+        (&ann, json!({ "tenant_id": "ext:crm-beta", "name": "robot", "roles": ["seller", "admin"], "create_secret": true })),
+        (&ann, json!({ "tenant_id": "ext:crm-acme", "name": "robot" })),
+        (&ann, json!({ "tenant_id": "ext:crm-beta", "name": "robot", "roles": ["nobody"] })),
+        (&ann, json!({ "tenant_id": "ext:crm-beta", "name": "", "permissions": ["*:*"] })),
+        (&ann, json!({ "name": "shop" })),
+        (&root, json!({ "name": "shop", "permissions": ["doorward.audit:*"], "certificate_names": names, "create_secret": true })),
+        (&root, json!({ "name": "shop", "certificate_names": names })),
+        (&root, json!({ "name": "shop", "permissions": ["sales:read"] })),
+    ] {
+        let answer = recorder.call("CreateServiceAccount", Some(bearer), request.clone()).await;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (id, secret) = (text(&answer["serviceAccount"]["serviceAccount"]["id"]), text(&answer["clientSecret"]));
+        if secret.is_empty() {
+            continue;
+        }
+        recorder.world.pass(Duration::from_secs(1));
+        let of = |more: Value| {
+            let mut json = json!({ "tenant_id": request["tenant_id"], "service_account_id": id });
+            json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json
+        };
+        let exchange = json!({ "client_credentials": { "client_id": id, "client_secret": secret } });
+        let bought = recorder.call("IssueToken", None, exchange.clone()).await;
+        let token = text(&bought["tokens"]["accessToken"]);
+        recorder.call("GetMe", Some(&token), json!({})).await;
+        recorder.validate(&token, json!({ "any_role": ["admin"] })).await;
+        recorder.call("ListTenants", Some(&token), json!({})).await;
+        let expiry = json!({ "expire_time": "2030-01-01T00:00:00Z" });
+        let added = recorder.call("AddServiceAccountSecret", Some(bearer), of(expiry)).await;
+        recorder.call("AddServiceAccountSecret", Some(bearer), of(json!({ "expire_time": "2001-01-01T00:00:00Z" }))).await;
+        recorder.call("GetServiceAccount", Some(bearer), of(json!({}))).await;
+        recorder.call("ListServiceAccounts", Some(bearer), json!({ "tenant_id": request["tenant_id"] })).await;
+        let removal = of(json!({ "secret_id": text(&added["secret"]["id"]), "revoke_tokens": true }));
+        for _ in 0..2 {
+            recorder.call("RemoveServiceAccountSecret", Some(bearer), removal.clone()).await;
+        }
+        recorder.validate(&token, json!({})).await;
+        for method in ["DisableServiceAccount", "EnableServiceAccount", "DeleteServiceAccount", "GetServiceAccount"] {
+            recorder.call(method, Some(bearer), of(json!({}))).await;
+            recorder.call("IssueToken", None, exchange.clone()).await;
+        }
+    }
 }
 
 async fn endings(recorder: &mut Recorder) {

@@ -1,5 +1,6 @@
 //! The values: what parses, what does not, what stays equal, and what must never be merged.
 
+mod certificate;
 mod email;
 mod ids;
 mod opaque;

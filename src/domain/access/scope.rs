@@ -63,15 +63,15 @@ impl TenantScope {
     }
 
     /// Whether its holder may give this role to others. Nobody gives a role whose level is not below their own, owners excepted, nor a
-    /// permission that they do not hold.
+    /// permission that they do not hold. Answers whether only the superuser flag made it so.
     ///
     /// # Errors
     /// [`Error::GrantExceedsOwn`].
-    pub fn may_grant(&self, role: &Role) -> Result<()> {
+    pub fn may_grant(&self, role: &Role) -> Result<bool> {
         let level = self.roles.iter().map(|role| role.level).max();
         let is_above = level.is_some_and(|level| level > role.level || level >= OWNER_LEVEL);
         let holds = is_above && self.permissions.covers_all(&role.permissions);
-        if self.superuser || holds { Ok(()) } else { Err(Error::GrantExceedsOwn) }
+        if self.superuser || holds { Ok(!holds) } else { Err(Error::GrantExceedsOwn) }
     }
 
     /// Whether only the superuser flag let its holder in.
@@ -122,6 +122,12 @@ impl InstanceScope {
             return Err(Error::PermissionMissing(permission.to_string()));
         }
         Ok(Self { permissions: Some(workload.instance_permissions()) })
+    }
+
+    /// Whether it is a superuser's.
+    #[must_use]
+    pub const fn is_superuser_access(&self) -> bool {
+        self.permissions.is_none()
     }
 
     /// Whether its holder may give these permissions to others: nobody gives what they do not hold.

@@ -91,7 +91,7 @@ on_both! {
         world.role(&acme, "seller", &["sales:write"]).await;
         let wire = Wire::connect(world.replica.grpc_addr).await;
         let limit = world.config.server.max_message_bytes;
-        for method in METHODS {
+        for (number, method) in METHODS.iter().enumerate() {
             let bad: [(&str, Option<&str>, Vec<u8>); 9] = [
                 ("no message", None, Vec::new()),
                 ("one byte too many", None, frame(&unknown_field(limit + 1))),
@@ -104,7 +104,7 @@ on_both! {
                 ("a length of 4 GiB", None, vec![0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]),
             ];
             for (what, encoding, body) in bad {
-                let caller = Caller::member(&world, &acme, &format!("{}-{}@example.com", method.name, what.replace(' ', "-")), &["seller"]).await;
+                let caller = Caller::member(&world, &acme, &format!("{number}-{}@example.com", what.replace(' ', "-")), &["seller"]).await;
                 let bearer = caller.bearer();
                 let mut headers = vec![("authorization", bearer.as_str())];
                 headers.extend(encoding.map(|encoding| ("grpc-encoding", encoding)));
@@ -124,7 +124,9 @@ on_both! {
         world.role(&acme, "seller", &["sales:write"]).await;
         let wire = Wire::connect(world.replica.grpc_addr).await;
         for method in METHODS {
-            let caller = Caller::member(&world, &acme, &format!("{}@example.com", method.name), &["seller"]).await;
+            // One who may call them all.
+            let email = format!("{}@example.com", method.name);
+            let caller = Caller::member(&world, &acme, &email, &["seller", "owner"]).await.with_accounts(&world, &acme).await;
             let one = frame(&encode(method.input, recipes(method, &caller).swap_remove(0).json));
             let logins = world.count_events("login.succeeded").await;
             let answer = wire.send(method.path, &[("authorization", &caller.bearer())], [one.as_slice(), &one].concat()).await;

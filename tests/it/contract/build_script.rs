@@ -99,6 +99,34 @@ fn a_recent_login_is_demanded_only_where_somebody_has_logged_in() {
 }
 
 #[test]
+fn a_flag_about_workloads_stands_where_it_means_something() {
+    let classes = [
+        ("PUBLIC", "Empty", ""),
+        ("TOKEN", "Empty", ""),
+        ("SESSION", "Empty", ""),
+        ("TENANT", "InTenant", "permission: \"a:b\""),
+        ("SERVICE", "Empty", "permission: \"a:b\""),
+        ("OPERATOR", "Empty", "permission: \"a:b\""),
+    ];
+    for (flag, good) in
+        [("accepts_service_accounts", &["SESSION", "TOKEN"][..]), ("accepts_instance", &["TENANT"]), ("proves_caller", &["PUBLIC"])]
+    {
+        for (class, request, permission) in classes {
+            let outcome = one(request, &format!("access: ACCESS_{class} {permission} {flag}: true"));
+            if good.contains(&class) {
+                let method = outcome.unwrap().pop().unwrap();
+                assert_eq!(
+                    [method.accepts_service_accounts, method.accepts_instance, method.proves_caller].iter().filter(|set| **set).count(),
+                    1
+                );
+            } else {
+                complains(outcome, flag);
+            }
+        }
+    }
+}
+
+#[test]
 fn every_problem_is_told_at_once() {
     let problems = build(
         "rpc Do(Empty) returns (Empty);

@@ -1,5 +1,5 @@
-//! Who the caller may be: no workload has an identity yet, so none that claims one is let in; and nothing but `authorization` says who
-//! the subject is.
+//! Who the caller may be: a workload that claims an identity and does not prove it is let in nowhere; and nothing but `authorization` says
+//! who the subject is.
 
 use doorward::{config::CallersMode, methods::METHODS};
 use prost_reflect::DynamicMessage;

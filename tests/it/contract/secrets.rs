@@ -8,9 +8,11 @@ use crate::wire::contract;
 
 const CANARY: &str = "canary-0f9c";
 
-/// Whether a field holds a secret, by its name. `…_type` is a word of RFC 6749 or 8693; a page token opens nothing.
+/// Whether a field holds a secret, by its name. `…_type` is a word of RFC 6749 or 8693; an id names a secret and does not tell it; a page
+/// token opens nothing.
 fn sounds_secret(name: &str) -> bool {
-    ["password", "token", "secret"].iter().any(|word| name.contains(word)) && !name.ends_with("_type") && !name.ends_with("page_token")
+    let is_harmless = ["_type", "_id", "page_token"].iter().any(|end| name.ends_with(end));
+    ["password", "token", "secret"].iter().any(|word| name.contains(word)) && !is_harmless
 }
 
 #[test]
@@ -41,7 +43,7 @@ fn printed(name: &str, bytes: &[u8]) -> String {
     }
     print! {
         LoginRequest LoginResponse PasswordGrant RefreshTokenGrant ClientCredentialsGrant TokenExchangeGrant ValidateSessionRequest
-        LogoutRequest ChangePasswordRequest ClientInfo TokenSet
+        LogoutRequest ChangePasswordRequest ClientInfo TokenSet CreateServiceAccountResponse AddServiceAccountSecretResponse
     }
 }
 
