@@ -93,15 +93,15 @@ impl Lifetimes {
 /// # Errors
 /// [`Error::Internal`] as [`read`].
 pub fn of(tenant: &Tenant) -> Result<Option<Lifetimes>> {
-    read(&tenant.policy).map_err(|_| Error::Internal(format!("bad row: the policy of tenants {} cannot be read", tenant.id)))
+    read(tenant.id, &tenant.policy)
 }
 
-/// What a policy says of lifetimes.
+/// What the policy of a tenant says of lifetimes.
 ///
 /// # Errors
 /// [`Error::Internal`] for what cannot be read, and for what says what could not have been set.
-pub fn read(policy: &Value) -> Result<Option<Lifetimes>> {
-    let unreadable = || Error::internal("bad row: the policy of a tenant cannot be read");
+pub fn read(id: TenantId, policy: &Value) -> Result<Option<Lifetimes>> {
+    let unreadable = || Error::Internal(format!("bad row: tenants {id}: the policy cannot be read"));
     let policy = policy.as_object().ok_or_else(unreadable)?;
     let [access, idle, absolute] = match [ACCESS, IDLE, ABSOLUTE].map(|name| policy.get(name)) {
         [None, None, None] => return Ok(None),
