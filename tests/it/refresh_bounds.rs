@@ -125,6 +125,28 @@ on_both! {
         assert_eq!(world.count_events("session.refresh_token_reused").await, 0);
     }
 
+    async fn each_condition_stands_alone(world: World) {
+        world.person("ann@example.com").await;
+        let first = world.login("ann@example.com").await;
+        let second = world.refresh(&first.refresh_token).await.unwrap();
+        let sql = world.sql().await;
+        // Rows that no step of the service makes: what the conditions beside it would let through.
+        for (wrong, right, answer) in [
+            ("refresh_generation = 0", "refresh_generation = 1", "TOKEN_INVALID"),
+            ("refresh_generation = 2", "refresh_generation = 1", "TOKEN_INVALID"),
+            ("must_change = TRUE", "must_change = FALSE", "TOKEN_INVALID"),
+            ("expires_at = 1800000000", "expires_at = 1802592000", "SESSION_EXPIRED"),
+            ("idle_expires_at = 1800000000", "idle_expires_at = 1800604800", "SESSION_EXPIRED"),
+        ] {
+            sql.execute(&format!("UPDATE sessions SET {wrong}")).await;
+            let before = everything(&world).await;
+            assert_eq!(refused(world.refresh(&second.refresh_token).await), answer, "{wrong}");
+            assert_eq!(everything(&world).await, before, "{wrong}");
+            sql.execute(&format!("UPDATE sessions SET {right}")).await;
+        }
+        world.refresh(&second.refresh_token).await.unwrap();
+    }
+
     async fn a_restored_backup_ends_nothing(world: World) {
         world.person("ann@example.com").await;
         let first = world.login("ann@example.com").await;
