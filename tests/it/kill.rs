@@ -54,6 +54,9 @@ struct Tally {
     unanswered: AtomicUsize,
     ends: AtomicUsize,
     ends_unanswered: AtomicUsize,
+    /// What the last refresh took, and the last command.
+    micros: AtomicUsize,
+    command_micros: AtomicUsize,
 }
 
 impl Tally {
@@ -66,6 +69,8 @@ impl Tally {
 #[derive(Clone)]
 struct Round {
     replicas: Arc<Replicas<Process>>,
+    /// The one that is to die.
+    victim: usize,
     moment: watch::Receiver<Moment>,
     tally: Arc<Tally>,
 }
@@ -79,43 +84,57 @@ impl Round {
     async fn refresh(&self, holder: &mut Holder, leaves: bool, two_tabs: bool) {
         while !self.is(Moment::Over) && !(leaves && self.is(Moment::Leave)) {
             let (mut client, mut other) = (self.replicas.client(), self.replicas.client());
+            let begin = Instant::now();
             let told = if two_tabs { holder.refresh_twice(&mut client, &mut other).await } else { holder.refresh(&mut client).await };
             match told {
-                Told::Yes(()) => Tally::add(&self.tally.acknowledged),
-                Told::Unknown => {
-                    Tally::add(&self.tally.unanswered);
-                    // The server that died may be the only one.
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                Told::Yes(()) => {
+                    Tally::add(&self.tally.acknowledged);
+                    self.tally.micros.store(usize::try_from(begin.elapsed().as_micros()).unwrap(), Ordering::Relaxed);
                 }
+                Told::Unknown => Tally::add(&self.tally.unanswered),
                 Told::No(reason) => panic!("refused: {reason}"),
             }
         }
     }
 
-    /// Ends the session of a holder; by a command where `kill_after` says when that is killed.
-    async fn leave(&self, holder: &mut Holder, ending: Option<Ending>, kill_after: Duration) {
+    /// Ends the session of a holder, at the server that is to die.
+    async fn leave(&self, holder: &mut Holder, ending: Option<Ending>, chance: &mut Chance) {
         let is_known = match ending {
-            Some(ending) => holder.end(&mut self.replicas.client(), ending).await != Told::Unknown,
-            None => {
-                let mut command = self.replicas.at(0).command(&["session", "revoke", &holder.session_id, "--yes"]);
-                let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-                let begin = Instant::now();
-                let status = loop {
-                    if let Some(status) = child.try_wait().unwrap() {
-                        break status;
-                    }
-                    if begin.elapsed() > kill_after {
-                        child.kill().unwrap();
-                        break child.wait().unwrap();
-                    }
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                };
-                holder.was_ended(status.success());
-                status.success()
-            }
+            Some(ending) => holder.end(&mut self.victim().client(), ending).await != Told::Unknown,
+            None => self.command(holder, chance).await,
         };
         Tally::add(if is_known { &self.tally.ends } else { &self.tally.ends_unanswered });
     }
+
+    /// Ends it by a command that is killed, mostly when it has done what it starts with.
+    async fn command(&self, holder: &mut Holder, chance: &mut Chance) -> bool {
+        let mut command = self.victim().command(&["session", "revoke", &holder.session_id, "--yes"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let (begin, last) = (Instant::now(), self.tally.command_micros.load(Ordering::Relaxed));
+        let kill_after = (last > 0).then(|| micros(last / 2 + chance.below(last)));
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                let took = usize::try_from(begin.elapsed().as_micros()).unwrap();
+                self.tally.command_micros.store(took, Ordering::Relaxed);
+                break status;
+            }
+            if kill_after.is_some_and(|kill_after| begin.elapsed() > kill_after) {
+                child.kill().unwrap();
+                break child.wait().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        holder.was_ended(status.success());
+        status.success()
+    }
+
+    fn victim(&self) -> &Process {
+        self.replicas.at(self.victim)
+    }
+}
+
+fn micros(number: usize) -> Duration {
+    Duration::from_micros(u64::try_from(number).unwrap())
 }
 
 /// Finer than a timer, whose millisecond is longer than a statement.
@@ -129,39 +148,48 @@ async fn after(delay: Duration) {
 /// One kill. Answers the holders as they are afterwards.
 async fn round(replicas: &Arc<Replicas<Process>>, holders: Vec<Holder>, tally: &Arc<Tally>, chance: &mut Chance) -> Vec<Holder> {
     let (moment, told) = watch::channel(Moment::Load);
-    let round = Round { replicas: Arc::clone(replicas), moment: told, tally: Arc::clone(tally) };
+    let victim = chance.below(replicas.all().len());
+    let round = Round { replicas: Arc::clone(replicas), victim, moment: told, tally: Arc::clone(tally) };
     let leaver = chance.below(holders.len());
     let ending = Some(Ending::ALL[chance.below(Ending::ALL.len())]).filter(|_| chance.below(4) > 0);
-    let kill_after = Duration::from_millis(u64::try_from(chance.below(150)).unwrap());
-    let (left, has_left) = oneshot::channel::<()>();
-    let (mut left, mut clients) = (Some(left), JoinSet::new());
+    let (leaves, leaving) = oneshot::channel();
+    let (left, has_left) = oneshot::channel();
+    let (mut leaves, mut clients) = (Some((leaves, left)), JoinSet::new());
     for (number, mut holder) in holders.into_iter().enumerate() {
-        let (round, two_tabs) = (round.clone(), chance.below(3) == 0);
-        let left = if number == leaver { left.take() } else { None };
+        let (round, two_tabs, mut chance) = (round.clone(), chance.below(3) == 0, chance.fork());
+        let leaves = if number == leaver { leaves.take() } else { None };
         clients.spawn(async move {
-            round.refresh(&mut holder, left.is_some(), two_tabs).await;
-            if let Some(left) = left {
+            round.refresh(&mut holder, leaves.is_some(), two_tabs).await;
+            if let Some((leaves, left)) = leaves {
                 let ending = ending.filter(|ending| *ending != Ending::Reuse || holder.has_two_back());
-                round.leave(&mut holder, ending, kill_after).await;
-                drop(left);
+                leaves.send(()).unwrap();
+                round.leave(&mut holder, ending, &mut chance).await;
+                left.send(()).unwrap();
             }
             holder
         });
     }
-    let before = tally.acknowledged.load(Ordering::Relaxed);
-    eventually("load", async || tally.acknowledged.load(Ordering::Relaxed) >= before + 2 * CLIENTS).await;
-    let victim = replicas.at(chance.below(replicas.all().len()));
-    let micros = u64::try_from(chance.below(if ending.is_some() { 6_000 } else { 100_000 })).unwrap();
+    let more = async |what| {
+        let before = tally.acknowledged.load(Ordering::Relaxed);
+        eventually(what, async || tally.acknowledged.load(Ordering::Relaxed) >= before + CLIENTS).await;
+    };
+    more("load").await;
+    let delay = micros(chance.below(2 * tally.micros.load(Ordering::Relaxed)));
 
     moment.send_replace(Moment::Leave);
-    after(Duration::from_micros(micros)).await;
-    assert!(victim.kill9());
+    leaving.await.expect("the one that leaves");
+    after(delay).await;
+    assert!(round.victim().kill9());
 
-    victim.restart().await;
-    // A command is not killed by this.
-    drop(has_left.await);
+    if replicas.all().len() > 1 {
+        more("the others to go on").await;
+    }
     moment.send_replace(Moment::Over);
-    clients.join_all().await
+    // A command lives on.
+    has_left.await.expect("the one that left");
+    let holders = clients.join_all().await;
+    round.victim().restart().await;
+    holders
 }
 
 async fn killed(ground: Ground) {
@@ -190,12 +218,17 @@ async fn killed(ground: Ground) {
         sql.0.close().await.unwrap();
     }
     let sql = ground.sql().await;
-    let sessions = ledger.close(&replicas, &sql).await;
+    eprintln!(
+        "{kills} kills in {:?}, {tally:?}, ends without an answer: {} whole, {} absent",
+        begin.elapsed(),
+        ledger.whole,
+        ledger.absent
+    );
+    ledger.close(&replicas, &sql).await;
     if ground.backend == Backend::Sqlite {
         let integrity = crate::probe::strings(&sql, "SELECT integrity_check AS line FROM pragma_integrity_check").await;
         assert_eq!(integrity, ["ok"]);
     }
-    eprintln!("{kills} kills in {:?}, {sessions} sessions, {tally:?}", begin.elapsed());
     // A kill that no call noticed would prove nothing.
     assert!(tally.unanswered.load(Ordering::Relaxed) >= kills / 2, "{tally:?}");
 }

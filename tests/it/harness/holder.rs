@@ -164,9 +164,11 @@ impl Holder {
                 Told::Unknown => panic!("{}: no answer, and nothing is broken any more", self.session_id),
             }
         }
-        let ends = [self.sets.first().unwrap(), self.tokens()].map(|set| set.access_token.clone());
+        // An old access token lives and dies with the newest one.
+        let asked = [self.sets.first().unwrap(), self.tokens()].map(|set| set.access_token.clone());
+        let asked = if self.end == End::No { &asked[1..] } else { &asked };
         for server in replicas.all() {
-            for token in &ends {
+            for token in asked {
                 let answer = told(server.client().validate_session(validate_request(token)).await);
                 match (self.end, answer) {
                     (End::No, Told::Yes(_)) => {}

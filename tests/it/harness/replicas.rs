@@ -12,7 +12,8 @@
 //! replicas.at(1).restart().await;
 //! ```
 //!
-//! Each has its own `App`, pools and keys in memory, as replicas have that only share a database.
+//! Each has its own `App`, pools and keys in memory, as replicas have that only share a database. Processes are killed when this is
+//! dropped; servers in this process end with the test.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
