@@ -82,7 +82,7 @@ impl Round {
 
     /// Refreshes until it is over or, where this one is to leave, until then.
     async fn refresh(&self, holder: &mut Holder, leaves: bool, two_tabs: bool) {
-        while !self.is(Moment::Over) && !(leaves && self.is(Moment::Leave)) {
+        while self.is(Moment::Load) || (self.is(Moment::Leave) && !leaves) {
             let (mut client, mut other) = (self.replicas.client(), self.replicas.client());
             let begin = Instant::now();
             let told = if two_tabs { holder.refresh_twice(&mut client, &mut other).await } else { holder.refresh(&mut client).await };
@@ -150,21 +150,21 @@ async fn round(replicas: &Arc<Replicas<Process>>, holders: Vec<Holder>, tally: &
     let (moment, told) = watch::channel(Moment::Load);
     let victim = chance.below(replicas.all().len());
     let round = Round { replicas: Arc::clone(replicas), victim, moment: told, tally: Arc::clone(tally) };
-    let leaver = chance.below(holders.len());
+    let chosen = chance.below(holders.len());
     let ending = Some(Ending::ALL[chance.below(Ending::ALL.len())]).filter(|_| chance.below(4) > 0);
-    let (leaves, leaving) = oneshot::channel();
-    let (left, has_left) = oneshot::channel();
-    let (mut leaves, mut clients) = (Some((leaves, left)), JoinSet::new());
+    let (begins, has_begun) = oneshot::channel();
+    let (ends, has_ended) = oneshot::channel();
+    let (mut signs, mut clients) = (Some((begins, ends)), JoinSet::new());
     for (number, mut holder) in holders.into_iter().enumerate() {
         let (round, two_tabs, mut chance) = (round.clone(), chance.below(3) == 0, chance.fork());
-        let leaves = if number == leaver { leaves.take() } else { None };
+        let signs = if number == chosen { signs.take() } else { None };
         clients.spawn(async move {
-            round.refresh(&mut holder, leaves.is_some(), two_tabs).await;
-            if let Some((leaves, left)) = leaves {
+            round.refresh(&mut holder, signs.is_some(), two_tabs).await;
+            if let Some((begins, ends)) = signs {
                 let ending = ending.filter(|ending| *ending != Ending::Reuse || holder.has_two_back());
-                leaves.send(()).unwrap();
+                begins.send(()).unwrap();
                 round.leave(&mut holder, ending, &mut chance).await;
-                left.send(()).unwrap();
+                ends.send(()).unwrap();
             }
             holder
         });
@@ -177,7 +177,7 @@ async fn round(replicas: &Arc<Replicas<Process>>, holders: Vec<Holder>, tally: &
     let delay = micros(chance.below(2 * tally.micros.load(Ordering::Relaxed)));
 
     moment.send_replace(Moment::Leave);
-    leaving.await.expect("the one that leaves");
+    has_begun.await.expect("the end of a session has begun");
     after(delay).await;
     assert!(round.victim().kill9());
 
@@ -186,7 +186,7 @@ async fn round(replicas: &Arc<Replicas<Process>>, holders: Vec<Holder>, tally: &
     }
     moment.send_replace(Moment::Over);
     // A command lives on.
-    has_left.await.expect("the one that left");
+    has_ended.await.expect("the end of a session is answered, or not");
     let holders = clients.join_all().await;
     round.victim().restart().await;
     holders

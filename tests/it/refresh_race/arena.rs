@@ -34,8 +34,8 @@ pub trait Arena: Send + Sync + 'static {
     /// A session of somebody who has no other one.
     fn open(&self) -> impl Future<Output = Opened<Self::Session>> + Send;
 
-    /// One call. Of what an act leaves open, `chance` chooses.
-    fn call(&self, session: &Self::Session, act: &Act, chance: u64) -> impl Future<Output = Answer> + Send;
+    /// One call. `choice` settles what an act leaves open.
+    fn call(&self, session: &Self::Session, act: &Act, choice: u64) -> impl Future<Output = Answer> + Send;
 
     /// What the database holds of it.
     fn found(&self, session: &Self::Session) -> impl Future<Output = Found> + Send;
@@ -68,9 +68,9 @@ impl<S> Servers<S> {
         self.sql.execute(&format!("UPDATE sessions SET rotated_at = rotated_at - 60 WHERE id = {}", self.id(session))).await;
     }
 
-    async fn end(&self, client: &mut AuthServiceClient<Channel>, session: &Session, chance: u64) -> Answer {
+    async fn end(&self, client: &mut AuthServiceClient<Channel>, session: &Session, choice: u64) -> Answer {
         use v1::logout_request::Credential;
-        let credential = match chance % 3 {
+        let credential = match choice % 3 {
             0 => Credential::AccessToken(session.access_token.clone()),
             1 => Credential::RefreshToken(session.refresh_token.clone()),
             _ => {
@@ -103,21 +103,21 @@ impl<S: Serves> Arena for Servers<S> {
         Opened { session, refresh_token }
     }
 
-    async fn call(&self, session: &Session, act: &Act, chance: u64) -> Answer {
+    async fn call(&self, session: &Session, act: &Act, choice: u64) -> Answer {
         let mut client = self.replicas.client();
         match act {
             Act::Refresh(token) => {
                 let refreshed = refresh_with(&mut client, token).await;
                 answer(told(refreshed).map(|tokens| Answer::Tokens(tokens.refresh_token)))
             }
-            Act::End => self.end(&mut client, session, chance).await,
+            Act::End => self.end(&mut client, session, choice).await,
             Act::ChangePassword => {
                 let (current_password, new_password) = (PASSWORD.to_owned(), "another good long password".to_owned());
                 let change = v1::ChangePasswordRequest { current_password, new_password, client_info: None };
                 let changed = client.change_password(bearer(change, &session.access_token)).await;
-                if let Ok(changed) = &changed {
+                if let Ok(answer) = &changed {
                     // The one set that lives on.
-                    let tokens = changed.get_ref().tokens.clone().unwrap();
+                    let tokens = answer.get_ref().tokens.clone().unwrap();
                     client.validate_session(validate_request(&tokens.access_token)).await.unwrap();
                 }
                 answer(told(changed).map(|_| Answer::Done))

@@ -111,9 +111,8 @@ impl Model {
             }
             Step::Refresh(position) if self.is_old(position) => fits(is_unknown || refused("REFRESH_TOKEN_REUSED"), self.over()),
             Step::Refresh(position) => fits(position < self.generation && matches!(answer, Answer::Tokens(_)), self),
-            Step::End => fits(is_unknown || *answer == Answer::Done, self.over()),
             Step::ChangePassword if self.is_over => fits(refused("SESSION_REVOKED"), self),
-            Step::ChangePassword => fits(is_unknown || *answer == Answer::Done, self.over()),
+            Step::End | Step::ChangePassword => fits(is_unknown || *answer == Answer::Done, self.over()),
             Step::Check => fits(if self.is_over { refused("SESSION_REVOKED") } else { *answer == Answer::Done }, self),
             Step::PassGrace => Some(Self { past_grace: self.generation, ..self }),
         }
@@ -244,50 +243,50 @@ fn history(calls: &[(Act, Answer, u64, u64)]) -> Vec<Call> {
 
 #[test]
 fn histories_that_may_be_and_that_may_not() {
-    let refresh = |token: &str| Act::Refresh(token.to_owned());
+    let uses = |token: &str| Act::Refresh(token.to_owned());
     let tokens = |token: &str| Answer::Tokens(token.to_owned());
-    let refused = |reason: &str| Answer::Refused(reason.to_owned());
-    let (revoked, reused) = (refused("SESSION_REVOKED"), refused("REFRESH_TOKEN_REUSED"));
+    let refusal = |reason: &str| Answer::Refused(reason.to_owned());
+    let (revoked, reused) = (refusal("SESSION_REVOKED"), refusal("REFRESH_TOKEN_REUSED"));
     let found = |generation, ends: usize| Found { generation, is_over: ends > 0, ends, reuses: 0 };
     let by_reuse = |generation| Found { generation, is_over: true, ends: 1, reuses: 1 };
     let judge = |calls: &[_], found| judge("a", &history(calls), found);
-    let is_no_order = |judged: Result<(), Flaw>| assert!(matches!(judged, Err(Flaw::NoOrder(_))), "{judged:?}");
+    let has_no_order = |judged: Result<(), Flaw>| assert!(matches!(judged, Err(Flaw::NoOrder(_))), "{judged:?}");
     let is_left = |judged: Result<(), Flaw>| assert!(matches!(judged, Err(Flaw::LeftBehind(_))), "{judged:?}");
-    let step = |from, to, began| (refresh(from), tokens(to), began, began + 1);
+    let step = |from, to, began| (uses(from), tokens(to), began, began + 1);
 
     // Two tabs, one after the other and at once, are one step.
     assert_eq!(judge(&[step("a", "b", 0), step("a", "b", 2)], found(1, 0)), Ok(()));
-    assert_eq!(judge(&[(refresh("a"), tokens("b"), 0, 3), (refresh("a"), tokens("b"), 1, 2)], found(1, 0)), Ok(()));
+    assert_eq!(judge(&[(uses("a"), tokens("b"), 0, 3), (uses("a"), tokens("b"), 1, 2)], found(1, 0)), Ok(()));
     is_left(judge(&[step("a", "b", 0), step("a", "b", 2)], found(2, 0)));
     assert_eq!(judge(&[step("a", "b", 0), step("a", "c", 2)], found(1, 0)), Err(Flaw::TwoSuccessors("a".to_owned())));
-    is_no_order(judge(&[step("x", "y", 0)], found(1, 0)));
-    is_no_order(judge(&[step("a", "b", 0), step("b", "a", 2)], found(2, 0)));
+    has_no_order(judge(&[step("x", "y", 0)], found(1, 0)));
+    has_no_order(judge(&[step("a", "b", 0), step("b", "a", 2)], found(2, 0)));
 
     // After an end nothing works; while it is under way, both may be.
     let end = |began, ended| (Act::End, Answer::Done, began, ended);
-    is_no_order(judge(&[end(0, 1), step("a", "b", 2)], found(1, 1)));
+    has_no_order(judge(&[end(0, 1), step("a", "b", 2)], found(1, 1)));
     assert_eq!(judge(&[end(0, 3), step("a", "b", 1)], found(1, 1)), Ok(()));
-    assert_eq!(judge(&[end(0, 1), (refresh("a"), revoked.clone(), 2, 3)], found(0, 1)), Ok(()));
-    is_no_order(judge(&[(refresh("a"), revoked.clone(), 0, 1), end(2, 3)], found(0, 1)));
-    is_no_order(judge(&[end(0, 1), (Act::Check, Answer::Done, 2, 3)], found(0, 1)));
+    assert_eq!(judge(&[end(0, 1), (uses("a"), revoked.clone(), 2, 3)], found(0, 1)), Ok(()));
+    has_no_order(judge(&[(uses("a"), revoked.clone(), 0, 1), end(2, 3)], found(0, 1)));
+    has_no_order(judge(&[end(0, 1), (Act::Check, Answer::Done, 2, 3)], found(0, 1)));
     is_left(judge(&[end(0, 1)], found(0, 0)));
     is_left(judge(&[end(0, 1)], found(0, 2)));
 
     // Reuse: of a token from two back, and of the one before when the grace is over; then everything is.
     let (ab, bc) = (step("a", "b", 0), step("b", "c", 2));
-    let reuse = (refresh("a"), reused.clone(), 4, 5);
-    assert_eq!(judge(&[ab.clone(), bc.clone(), reuse.clone(), (refresh("c"), revoked, 6, 7)], by_reuse(2)), Ok(()));
-    is_no_order(judge(&[ab.clone(), bc.clone(), reuse.clone(), step("c", "d", 6)], by_reuse(3)));
-    is_left(judge(&[ab.clone(), bc.clone(), reuse], found(2, 0)));
-    is_no_order(judge(&[ab.clone(), bc, step("a", "b", 4)], found(2, 0)));
-    is_no_order(judge(&[ab.clone(), (refresh("a"), reused, 4, 5)], by_reuse(1)));
-    is_no_order(judge(&[ab.clone(), (Act::PassGrace, Answer::Done, 2, 3), step("a", "b", 4)], found(1, 0)));
+    let of_old = (uses("a"), reused.clone(), 4, 5);
+    assert_eq!(judge(&[ab.clone(), bc.clone(), of_old.clone(), (uses("c"), revoked, 6, 7)], by_reuse(2)), Ok(()));
+    has_no_order(judge(&[ab.clone(), bc.clone(), of_old.clone(), step("c", "d", 6)], by_reuse(3)));
+    is_left(judge(&[ab.clone(), bc.clone(), of_old], found(2, 0)));
+    has_no_order(judge(&[ab.clone(), bc, step("a", "b", 4)], found(2, 0)));
+    has_no_order(judge(&[ab.clone(), (uses("a"), reused, 4, 5)], by_reuse(1)));
+    has_no_order(judge(&[ab.clone(), (Act::PassGrace, Answer::Done, 2, 3), step("a", "b", 4)], found(1, 0)));
 
     // No answer: it may have been, later too, or not.
     let unknown = |act| (act, Answer::Unknown, 2, 3);
-    assert_eq!(judge(&[ab.clone(), unknown(refresh("b"))], found(1, 0)), Ok(()));
-    assert_eq!(judge(&[ab.clone(), unknown(refresh("b"))], found(2, 0)), Ok(()));
-    is_left(judge(&[ab.clone(), unknown(refresh("b"))], found(3, 0)));
+    assert_eq!(judge(&[ab.clone(), unknown(uses("b"))], found(1, 0)), Ok(()));
+    assert_eq!(judge(&[ab.clone(), unknown(uses("b"))], found(2, 0)), Ok(()));
+    is_left(judge(&[ab.clone(), unknown(uses("b"))], found(3, 0)));
     assert_eq!(judge(&[ab, unknown(Act::End), step("b", "c", 4)], found(2, 1)), Ok(()));
-    is_no_order(judge(&[(refresh("a"), refused("INTERNAL"), 0, 1)], found(0, 0)));
+    has_no_order(judge(&[(uses("a"), refusal("INTERNAL"), 0, 1)], found(0, 0)));
 }

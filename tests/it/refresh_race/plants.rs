@@ -69,7 +69,7 @@ impl Planted {
 
     /// Whether the row was moved on to `next`.
     async fn rotate(&self, id: i64, generation: i64, secret: &str, next: &str) -> bool {
-        let set = format!("UPDATE planted SET generation = {} + 1, secret = '{next}'", generation);
+        let set = format!("UPDATE planted SET generation = {generation} + 1, secret = '{next}'");
         let sql = match self.plant {
             Plant::NotAtomic | Plant::WritesBack => {
                 let row = self.row(id).await;
@@ -99,7 +99,7 @@ impl Arena for Planted {
         Opened { session: id, refresh_token: format!("{id}.0.{id}") }
     }
 
-    async fn call(&self, session: &i64, act: &Act, _chance: u64) -> Answer {
+    async fn call(&self, session: &i64, act: &Act, _choice: u64) -> Answer {
         let refused = |reason: &str| Answer::Refused(reason.to_owned());
         let Act::Refresh(token) = act else {
             match act {
