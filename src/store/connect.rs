@@ -130,8 +130,9 @@ fn postgres(config: &config::Database) -> ConnectOptions {
     options.set_application_name("doorward").statement_timeout(config.statement_timeout);
     options.map_sqlx_postgres_opts(|postgres| {
         postgres.options([
-            // A transaction that nobody works in (its task died) must not hold locks for ever.
-            ("idle_in_transaction_session_timeout", "10s"),
+            // A transaction that nobody works in (its task died, or the way to it fell silent) holds its rows, and whoever wants them waits:
+            // no longer than a recovery may take.
+            ("idle_in_transaction_session_timeout", "5s"),
             // A dead flow is noticed by the server's side too.
             ("tcp_keepalives_idle", "30"),
         ])

@@ -3,16 +3,10 @@
 //! On PostgreSQL the way to the database goes through a [`Proxy`] that the test cuts. SQLite is a library in the server's own process and
 //! its file stays open: it cannot go away. The nearest thing is a writer from outside that holds its lock, which has a test.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use doorward::pb::v1::{self, auth_service_client::AuthServiceClient};
-use secrecy::ExposeSecret;
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Response, Status, transport::Channel};
 use tonic_health::{
     ServingStatus,
@@ -21,80 +15,14 @@ use tonic_health::{
 use tonic_types::StatusExt;
 
 use crate::{
-    harness::*,
+    harness::{
+        proxy::{Fault, Proxy},
+        *,
+    },
     life::{Life, channel, eventually, http, names, probes, soon},
     probe::payload,
-    start::{Ground, login_request, person, run, validate_request},
+    start::{login_request, person, run, validate_request},
 };
-
-/// What becomes of the connections that a [`Proxy`] carries.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
-    Open,
-    /// Nothing moves, and nobody is told.
-    Silent,
-}
-
-/// A way to PostgreSQL that can be cut.
-struct Proxy {
-    addr: SocketAddr,
-    to: String,
-    /// The listener and its connections: gone together.
-    carrying: JoinSet<()>,
-    line: watch::Sender<Line>,
-}
-
-impl Proxy {
-    /// Puts itself between a configuration and its database.
-    async fn before(ground: &mut Ground) -> Self {
-        let url = ground.config.database.url.expose_secret().to_owned();
-        let to = url.split(['@', '/']).nth(3).unwrap().to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        ground.config.database.url = url.replacen(&to, &addr.to_string(), 1).into();
-        let mut proxy = Self { addr, to, carrying: JoinSet::new(), line: watch::channel(Line::Open).0 };
-        proxy.carry(listener);
-        proxy
-    }
-
-    fn carry(&mut self, listener: TcpListener) {
-        let (to, line) = (self.to.clone(), self.line.subscribe());
-        self.carrying.spawn(async move {
-            let mut flows = JoinSet::new();
-            loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                let (to, mut line) = (to.clone(), line.clone());
-                flows.spawn(async move {
-                    // A connection that once fell silent stays so: its other end is gone without a word.
-                    if *line.borrow_and_update() == Line::Open {
-                        let mut far = TcpStream::connect(to).await.unwrap();
-                        tokio::select! {
-                            _ = copy_bidirectional(&mut near, &mut far) => return,
-                            _ = line.wait_for(|line| *line == Line::Silent) => {}
-                        }
-                    }
-                    std::future::pending::<()>().await;
-                });
-            }
-        });
-    }
-
-    /// Resets every connection and refuses new ones, as a database that was stopped.
-    async fn cut(&mut self) {
-        self.carrying.shutdown().await;
-    }
-
-    async fn mend(&mut self) {
-        self.line.send_replace(Line::Open);
-        self.carrying.shutdown().await;
-        self.carry(TcpListener::bind(self.addr).await.unwrap());
-    }
-
-    /// Nothing is answered any more, as behind a cable that was pulled.
-    fn fall_silent(&self) {
-        self.line.send_replace(Line::Silent);
-    }
-}
 
 /// The answer of a call, without its message.
 async fn ended<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<(), Status> {
@@ -170,7 +98,7 @@ fn keep_asking(
 #[test]
 fn a_database_that_goes_and_comes_back() {
     run(Backend::Postgres, |mut ground| async move {
-        let mut proxy = Proxy::before(&mut ground).await;
+        let mut proxy = Proxy::before(&mut ground.config).await;
         let life = Life::start(&ground).await;
         person(&life.app, "ann@example.com").await;
         let tokens = life.client().login(login_request("ann@example.com")).await.unwrap().into_inner().tokens.unwrap();
@@ -184,7 +112,7 @@ fn a_database_that_goes_and_comes_back() {
             keep_asking(life.client(), tokens.access_token.clone(), told.clone(), &mut asking);
         }
 
-        proxy.cut().await;
+        proxy.set(Fault::Cut).await;
         // The contract says two seconds; the rest is for a busy machine.
         let down = tokio::time::timeout(Duration::from_secs(4), next()).await.expect("readiness flips within two seconds");
         assert_eq!(down, ServingStatus::NotServing.into());
@@ -196,7 +124,7 @@ fn a_database_that_goes_and_comes_back() {
         let garbage = life.client().validate_session(validate_request("garbage")).await;
         assert_eq!(refused(garbage), "TOKEN_INVALID", "what needs no database is answered");
 
-        proxy.mend().await;
+        proxy.restart().await;
         let client = life.client();
         let back = async || client.clone().validate_session(validate_request(&tokens.access_token)).await.is_ok();
         tokio::time::timeout(Duration::from_secs(8), eventually("recovery", back)).await.expect("recovers within five seconds");
@@ -215,10 +143,10 @@ fn a_database_that_goes_and_comes_back() {
 #[test]
 fn readiness_can_be_told_not_to_follow_the_database() {
     run(Backend::Postgres, |mut ground| async move {
-        let mut proxy = Proxy::before(&mut ground).await;
+        let mut proxy = Proxy::before(&mut ground.config).await;
         ground.config.health.readiness_on_database = false;
         let life = Life::start(&ground).await;
-        proxy.cut().await;
+        proxy.set(Fault::Cut).await;
         // Each takes as long as a call waits for a connection; three take longer than readiness would need.
         for _ in 0..3 {
             let answer = life.client().login(login_request("ann@example.com")).await;
@@ -226,27 +154,27 @@ fn readiness_can_be_told_not_to_follow_the_database() {
             assert_eq!(probes(life.ops).await, [200; 3]);
             assert_eq!(names(life.ops).await, "+++++");
         }
-        proxy.mend().await;
+        proxy.restart().await;
     });
 }
 
 #[test]
 fn a_database_that_falls_silent() {
     run(Backend::Postgres, |mut ground| async move {
-        let mut proxy = Proxy::before(&mut ground).await;
+        let mut proxy = Proxy::before(&mut ground.config).await;
         ground.config.server.default_deadline = Duration::from_secs(3);
         let life = Life::start(&ground).await;
         person(&life.app, "ann@example.com").await;
         let tokens = life.client().login(login_request("ann@example.com")).await.unwrap().into_inner().tokens.unwrap();
 
-        proxy.fall_silent();
+        proxy.set(Fault::BlackHole).await;
         eventually("readiness to fall", async || http(life.ops, "/readyz").await == 503).await;
         assert_eq!(http(life.ops, "/healthz").await, 200);
         let answer = life.client().validate_session(validate_request(&tokens.access_token)).await;
         let refusal = answer.unwrap_err();
         assert!(["UNAVAILABLE", "DEADLINE"].contains(&reason(&refusal).as_str()), "never a word about the token: {refusal:?}");
 
-        proxy.mend().await;
+        proxy.restart().await;
         let client = life.client();
         let back = async || client.clone().validate_session(validate_request(&tokens.access_token)).await.is_ok();
         tokio::time::timeout(Duration::from_secs(8), eventually("recovery", back)).await.expect("recovers within five seconds");
@@ -259,20 +187,20 @@ fn a_database_that_falls_silent() {
 #[test]
 fn connections_that_fell_silent_for_good_are_replaced() {
     run(Backend::Postgres, |mut ground| async move {
-        let proxy = Proxy::before(&mut ground).await;
+        let mut proxy = Proxy::before(&mut ground.config).await;
         ground.config.database.max_connections = 2;
         ground.config.server.default_deadline = Duration::from_secs(1);
         let life = Life::start(&ground).await;
         person(&life.app, "ann@example.com").await;
         let tokens = life.client().login(login_request("ann@example.com")).await.unwrap().into_inner().tokens.unwrap();
-        proxy.fall_silent();
+        proxy.set(Fault::BlackHole).await;
         eventually("readiness to fall", async || http(life.ops, "/readyz").await == 503).await;
         for _ in 0..2 {
             life.client().validate_session(validate_request(&tokens.access_token)).await.unwrap_err();
         }
 
         // New connections get through; those that fell silent stay so.
-        proxy.line.send_replace(Line::Open);
+        proxy.set(Fault::None).await;
 
         let client = life.client();
         let back = async || client.clone().validate_session(validate_request(&tokens.access_token)).await.is_ok();

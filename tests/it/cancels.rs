@@ -13,7 +13,7 @@ const CANCELS: usize = 500;
 const PARALLEL: usize = 5;
 const STEPS: usize = 4;
 const OTHER_PASSWORD: &str = "another good long password";
-/// A poisoned connection ends by itself after ten seconds: whoever looks has to look before.
+/// A poisoned connection ends by itself after five seconds: whoever looks has to look before.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 const CALLS: [&str; 13] = [

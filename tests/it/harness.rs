@@ -13,6 +13,13 @@
 //!
 //! `on_both!` makes two tests of a scenario, `…::sqlite` and `…::postgres`; the second passes with a note where PostgreSQL's server
 //! programs are not found, and fails so in CI.
+//!
+//! | for | there is |
+//! |---|---|
+//! | several servers over one database, in this process or as real processes | [`replicas`] |
+//! | one real process, killed and started again | [`process`] |
+//! | a database that is slow, cut or gone without a word | [`proxy`] |
+//! | what clients were told, and whether it holds afterwards | [`ledger`], [`holder`], [`told`] |
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -38,8 +45,16 @@ use tonic::{
 };
 
 pub mod accounts;
+pub mod holder;
+pub mod ledger;
 pub mod pki;
 pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod replicas;
+pub mod told;
+
+pub use replicas::{Replicas, Serves};
 
 /// A good password.
 pub const PASSWORD: &str = "correct horse battery staple";

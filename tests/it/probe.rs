@@ -162,6 +162,11 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
+    /// Numbers of their own for a task, which the order of tasks does not change.
+    pub fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
     /// A number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
