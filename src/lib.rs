@@ -34,6 +34,7 @@
 //! | what is refused at start | [`domain::start`] |
 //! | what can be configured | [`config`] |
 //! | how the server starts and stops | [`server`] |
+//! | how certificates are replaced, whom a client's names | [`server::tls`] |
 //! | what probes are told | [`server::health`] |
 //! | what is counted, and where it is asked for | [`metrics`], [`http::ops`] |
 //! | every error and its reason | [`error`] |

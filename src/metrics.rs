@@ -8,6 +8,7 @@
 //! | `metrics/rpc.rs` | calls: `grpc_server_*`, and the reasons of refusals |
 //! | `store/metrics.rs` | units of work, statements, pools |
 //! | `domain/passwords/hasher.rs` | the hashing queue |
+//! | `server/tls.rs` | TLS handshakes, changed certificates, their expiry |
 //! | `server/metrics.rs` | connections and health: what there is to say before the service is opened |
 //!
 //! No label has what a caller sent: paths that are not served are counted under one name, and no label names a person, a tenant or an

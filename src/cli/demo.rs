@@ -126,12 +126,12 @@ fn text(desk: &Desk, demo: &Demo, password: Option<&str>) -> String {
     };
     let login = json!({ "identifier": "sam@acme.example", "password": password.unwrap_or("PASSWORD") });
     let server = &desk.app.config.server;
-    let log_in = grpcurl::command(server, server.grpc_addr, &format!("-d '{login}'"));
+    let entering = grpcurl::command(server, server.grpc_addr, &format!("-d '{login}'"));
     let on = here(&desk.app.config.database);
     format!(
         "Made two tenants and five people, for trying things out only.\n\n{tenants}\n\n{people}\n\n{shown}\n\n\
          With a server on this database (`{on}doorward serve`), log in:\n\n  \
-         {log_in} doorward.v1.AuthService/Login\n\n\
+         {entering} doorward.v1.AuthService/Login\n\n\
          Nobody of them is a superuser: `{on}doorward user create --superuser --username root` makes one."
     )
 }

@@ -89,16 +89,16 @@ fn welcome(user: &User, password: &Password, server: &config::Server, grpc_addr:
     let password = password.as_str();
     let login = json!({ "identifier": name, "password": password });
     let change = json!({ "current_password": password, "new_password": "at least 15 characters" });
-    let log_in = grpcurl::command(server, grpc_addr, &format!("-d '{login}'"));
+    let entering = grpcurl::command(server, grpc_addr, &format!("-d '{login}'"));
     let bearer = "-H 'authorization: Bearer ACCESS_TOKEN'";
-    let change = grpcurl::command(server, grpc_addr, &format!("{bearer} -d '{change}'"));
+    let changing = grpcurl::command(server, grpc_addr, &format!("{bearer} -d '{change}'"));
     format!(
         "\nThis instance is new. Its first superuser:\n\n  \
          user name:          {name}\n  \
          one-time password:  {password}\n\n\
          It is shown only now and must be changed at the first login:\n\n  \
-         {log_in} doorward.v1.AuthService/Login\n  \
-         {change} doorward.v1.AuthService/ChangePassword\n\n\
+         {entering} doorward.v1.AuthService/Login\n  \
+         {changing} doorward.v1.AuthService/ChangePassword\n\n\
          Lost it? `doorward user set-password {name}` sets another.\n\n"
     )
 }

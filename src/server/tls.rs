@@ -22,6 +22,9 @@
 //! They are verified against `server.client_ca_file`, and not required: who must be known is for the gate to decide, which knows the call.
 //! One that does not verify fails the handshake. The names of one that does are a [`PeerCertificate`] in the extensions of every request.
 //!
+//! Clients are not told which authorities are accepted. Those that are told (Go's, say) keep a certificate of another one to themselves and
+//! come in as nobody, and their operator looks for the fault at the wrong end; and whom we trust is not for every stranger to read.
+//!
 //! Sessions are not resumed: a resumed one would bring its old client certificate along, unverified.
 
 use std::{
@@ -185,7 +188,7 @@ impl<T> Followed<T> {
             }
             Err(flaw) => {
                 counted.refused.inc();
-                tracing::error!(key = flaw.key, file = %flaw.path.display(), "the new file cannot be used, the one before stays: it {}", flaw.words);
+                tracing::error!(file = %flaw.path.display(), "what is in use stays: {} {}", flaw.key, flaw.words);
                 false
             }
         }
@@ -254,7 +257,7 @@ impl Certificates {
             }
             Err(problem) => {
                 self.counted.refused.inc();
-                tracing::error!(%problem, "the new TLS files cannot be used, the ones before stay");
+                tracing::error!(%problem, "what is in use stays: the new TLS files cannot be used");
             }
         }
     }
@@ -266,9 +269,8 @@ fn server_config(identity: &Identity, authorities: Option<&Arc<RootCertStore>>) 
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = match authorities {
         Some(authorities) => {
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), provider).allow_unauthenticated().build()?;
-            builder.with_client_cert_verifier(verifier)
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(authorities), provider);
+            builder.with_client_cert_verifier(verifier.allow_unauthenticated().clear_root_hint_subjects().build()?)
         }
         None => builder.with_no_client_auth(),
     };

@@ -37,7 +37,8 @@ use tokio::{
 use tokio_rustls::{
     TlsConnector,
     rustls::{
-        ClientConfig, ClientConnection, HandshakeKind, SupportedProtocolVersion,
+        ClientConfig, ClientConnection, HandshakeKind, SignatureScheme, SupportedProtocolVersion,
+        client::ResolvesClientCert,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
         sign::{CertifiedKey, SingleCertAndKey},
         version::{TLS12, TLS13},
@@ -293,6 +294,32 @@ async fn a_certificate_that_does_not_verify_does_not_get_in() {
     assert_eq!(listener.requests.load(Ordering::Relaxed), 0, "none of them came to the service");
     let good = trusting(&ca, Some(&ca.client(&["spiffe://prod/ns/shop/sa/web"])));
     assert_eq!(names(listener.addr, &good).await, ["spiffe://prod/ns/shop/sa/web"]);
+}
+
+/// A client of Go's keeps a certificate to itself that is of none of these, and would come in as nobody.
+#[tokio::test]
+async fn no_client_is_told_which_authorities_are_accepted() {
+    #[derive(Debug)]
+    struct Hints(mpsc::UnboundedSender<usize>);
+    impl ResolvesClientCert for Hints {
+        fn resolve(&self, hints: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            self.0.send(hints.len()).unwrap();
+            None
+        }
+
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+    let ca = Authority::new("prod");
+    let listener = Secured::open(&TlsFiles::new(&ca.server(), Some(&ca))).await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    for version in VERSIONS {
+        let mut client = ClientConfig::clone(&trusting_all(&[&ca], None, &[version]));
+        client.client_auth_cert_resolver = Arc::new(Hints(tell.clone()));
+        assert_eq!(names(listener.addr, &Arc::new(client)).await, ["-"]);
+        assert_eq!(told.recv().await, Some(0));
+    }
 }
 
 /// The same client with a certificate, whether the key fits or not.

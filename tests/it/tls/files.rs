@@ -12,6 +12,9 @@ use tokio::sync::watch;
 
 use crate::harness::pki::{Authority, Issued, TlsFiles};
 
+/// What is done to good files.
+type Breaks<'a> = &'a dyn Fn(&TlsFiles);
+
 const KEYS: [&str; 3] = ["server.tls_cert_file", "server.tls_key_file", "server.client_ca_file"];
 
 fn chmod(files: &TlsFiles, name: &str, mode: u32) {
@@ -38,7 +41,6 @@ async fn files_that_are_not_what_they_should_be_are_refused_at_start() {
         CertificateParams::new(["web".to_owned()]).unwrap().self_signed(&key).unwrap().pem()
     };
     let encrypted = server.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-    type Breaks<'a> = &'a dyn Fn(&TlsFiles);
     let remove = |files: &TlsFiles, name: &str| fs::remove_file(files.path(name)).unwrap();
     let cases: [(&str, Breaks<'_>, &str, &str); 24] = [
         ("tls.crt", &|files| remove(files, "tls.crt"), KEYS[0], "cannot be read: No such file"),
