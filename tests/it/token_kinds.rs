@@ -5,19 +5,22 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::pb::v1;
 use serde_json::json;
 
-use crate::{golden, harness::*, on_both, probe::*};
+use crate::{golden, harness::*, on_both, probe::*, workloads::*};
 
 /// Every place, with the kinds that are good there.
-const PLACES: [(&str, &[&str]); 14] = [
-    ("GetMe, authorization", &["access", "narrowed"]),
+const PLACES: [(&str, &[&str]); 17] = [
+    ("GetMe, authorization", &["access", "narrowed", "account"]),
+    ("GetMe, doorward-caller", &["account"]),
+    ("ListServiceAccounts, authorization", &["account"]),
     ("ListTenants, authorization", &["access", "narrowed"]),
     ("ChangePassword, authorization", &["access", "must-change"]),
-    ("ValidateSession, authorization", &["access"]),
-    ("ValidateSession.access_token", &["access"]),
+    ("ValidateSession, authorization", &["access", "account"]),
+    ("ValidateSession.access_token", &["access", "account"]),
     ("Logout, authorization", &["access", "must-change", "expired"]),
     ("Logout.access_token", &["access", "must-change", "expired"]),
     ("Logout.refresh_token", &["refresh"]),
     ("IssueToken.refresh_token", &["refresh"]),
+    ("IssueToken.client_secret", &["client secret"]),
     ("IssueToken.password", &[]),
     ("Login.password", &[]),
     ("Login.identifier", &[]),
@@ -26,7 +29,7 @@ const PLACES: [(&str, &[&str]); 14] = [
 ];
 
 /// One of every kind, fresh and each of a session of its own, so that using one does not spend another.
-async fn one_of_every_kind(world: &World) -> Vec<(&'static str, String)> {
+async fn one_of_every_kind(world: &World, account: &Account) -> Vec<(&'static str, String)> {
     let access = async || world.login("ann@example.com").await.access_token;
     let forced = async || world.login("new@example.com").await.access_token;
     let retyped = |typ, token: &str| mint(world.app(), typ, &payload(token));
@@ -44,6 +47,8 @@ async fn one_of_every_kind(world: &World) -> Vec<(&'static str, String)> {
         ("expired", mint(world.app(), "at+jwt", &expired)),
         ("must-change", forced().await),
         ("refresh", world.login("ann@example.com").await.refresh_token),
+        ("account", token(world, account).await),
+        ("client secret", account.secret.clone()),
         ("page", list_tenants(world, &access().await, "").await.unwrap().next_page_token),
         ("access as pwc+jwt", retyped("pwc+jwt", &access().await)),
         ("must-change as at+jwt", retyped("at+jwt", &forced().await)),
@@ -53,7 +58,7 @@ async fn one_of_every_kind(world: &World) -> Vec<(&'static str, String)> {
     ]
 }
 
-async fn present(world: &World, place: &str, token: &str) -> String {
+async fn present(world: &World, account: &Account, place: &str, token: &str) -> String {
     let mut client = world.client();
     let own = token.to_owned();
     let login = |identifier: &str, password: &str, tenant_id: &str| v1::LoginRequest {
@@ -64,6 +69,15 @@ async fn present(world: &World, place: &str, token: &str) -> String {
     };
     match place {
         "GetMe, authorization" => word(get_me(world, token).await),
+        "GetMe, doorward-caller" => {
+            let mut request = by_caller(v1::GetMeRequest {}, token);
+            let person = world.login("ann@example.com").await.access_token;
+            request.metadata_mut().insert("authorization", format!("Bearer {person}").parse().unwrap());
+            word(client.get_me(request).await)
+        }
+        "ListServiceAccounts, authorization" => {
+            word(accounts(world).list_service_accounts(bearer(v1::ListServiceAccountsRequest::default(), token)).await)
+        }
         "ListTenants, authorization" => word(list_tenants(world, token, "").await),
         "ChangePassword, authorization" => match word(world.change_password(token, WRONG, "another good long password").await) {
             // The token was admitted, the password was not.
@@ -76,6 +90,7 @@ async fn present(world: &World, place: &str, token: &str) -> String {
         "Logout.access_token" => word(world.logout(token).await),
         "Logout.refresh_token" => word(logout_by_refresh(world, token).await),
         "IssueToken.refresh_token" => word(world.refresh(token).await),
+        "IssueToken.client_secret" => word(credentials(world, &account.id, token, Ask::default()).await),
         "IssueToken.password" => {
             let grant = v1::PasswordGrant { username: "ann@example.com".to_owned(), password: own };
             let grant = Some(v1::issue_token_request::Grant::Password(grant));
@@ -107,16 +122,17 @@ on_both! {
             world.member(&world.tenant(slug).await, &ann, &["member"]).await;
         }
         let mut table = LEGEND.to_owned();
+        let account = instance_account(&world, &BOTH).await;
         for (place, good) in PLACES {
-            for (kind, token) in one_of_every_kind(&world).await {
+            for (kind, token) in one_of_every_kind(&world, &account).await {
                 let ended = world.count_events("session.revoked").await;
-                let answer = present(&world, place, &token).await;
+                let answer = present(&world, &account, place, &token).await;
                 let ended = world.count_events("session.revoked").await - ended;
                 let is_logout = place.starts_with("Logout");
                 let got_in = if is_logout { ended == 1 } else { answer == "OK" };
                 assert_eq!(got_in, good.contains(&kind), "{kind} at {place}: {answer}, {ended} sessions ended");
                 let count = if is_logout { ended.to_string() } else { String::new() };
-                table += format!("{place:<32} {kind:<22} {answer:<24} {count}").trim_end();
+                table += format!("{place:<35} {kind:<22} {answer:<24} {count}").trim_end();
                 table.push('\n');
             }
         }
