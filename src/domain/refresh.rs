@@ -160,7 +160,11 @@ async fn at_once(app: &App, rotation: &Rotation) -> Result<Option<Refreshed>> {
 fn moved_on(rotated: Rotated, rotation: Rotation) -> Result<Refreshed> {
     let cap = cap_of(&rotated.scope)?;
     let (roles, permissions) = access::rights(rotated.roles, cap.as_ref());
-    let claims = |policy| TenantClaims::new(roles.into_iter().map(|role| role.name).collect(), permissions, &policy);
+    let names = || roles.into_iter().map(|role| role.name).collect();
+    let tenant = match (rotated.tenant_id, &rotated.policy) {
+        (Some(id), Some(policy)) => Some(TenantClaims::new(id, policy, names(), permissions)?),
+        _ => None,
+    };
     let session = SessionClaims {
         id: rotation.id,
         user_id: rotated.user_id,
@@ -172,7 +176,7 @@ fn moved_on(rotated: Rotated, rotation: Rotation) -> Result<Refreshed> {
         created_at: rotated.created_at,
         expires_at: rotated.expires_at,
     };
-    Ok(Refreshed { is_healed: false, session, tenant: rotated.policy.map(claims).transpose()?, cap })
+    Ok(Refreshed { is_healed: false, session, tenant, cap })
 }
 
 /// Every other refresh: a transaction.

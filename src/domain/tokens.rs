@@ -163,8 +163,8 @@ impl TenantClaims {
     ///
     /// # Errors
     /// Those of [`policy::read`].
-    pub fn new(roles: Vec<String>, permissions: PermissionSet, policy: &serde_json::Value) -> Result<Self> {
-        let access_lifetime = policy::read(policy)?.map(|own| own.access());
+    pub fn new(id: TenantId, policy: &serde_json::Value, roles: Vec<String>, permissions: PermissionSet) -> Result<Self> {
+        let access_lifetime = policy::read(id, policy)?.map(|own| own.access());
         Ok(Self { roles, permissions, access_lifetime })
     }
 
@@ -173,7 +173,7 @@ impl TenantClaims {
     /// # Errors
     /// Those of [`policy::read`].
     pub fn of(scope: &TenantScope) -> Result<Self> {
-        Self::new(scope.role_names(), scope.permissions().clone(), &scope.tenant().policy)
+        Self::new(scope.tenant().id, &scope.tenant().policy, scope.role_names(), scope.permissions().clone())
     }
 }
 

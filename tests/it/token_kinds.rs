@@ -2,7 +2,7 @@
 //! only the kind that a place is for gets in.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use doorward::pb::v1;
+use doorward::pb::v1::{self, service_account_service_client::ServiceAccountServiceClient};
 use serde_json::json;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Every place, with the kinds that are good there.
-const PLACES: [(&str, &[&str]); 21] = [
+const PLACES: [(&str, &[&str]); 22] = [
     ("GetMe, authorization", &["access", "narrowed", "workload", "workload, narrowed"]),
     ("ListTenants, authorization", &["access", "narrowed"]),
     ("ChangePassword, authorization", &["access", "must-change"]),
@@ -35,6 +35,7 @@ const PLACES: [(&str, &[&str]); 21] = [
     ("RevokeSession, authorization", &["access"]),
     ("RevokeAllSessions, authorization", &["access"]),
     ("ListSessions.page_token", &[]),
+    ("ListServiceAccounts, authorization", &["workload"]),
 ];
 
 /// One of every kind, fresh and each of a session of its own, so that using one does not spend another.
@@ -80,6 +81,10 @@ async fn present(world: &World, account: &Account, place: &str, token: &str) -> 
     };
     match place {
         "GetMe, authorization" => word(get_me(world, token).await),
+        "ListServiceAccounts, authorization" => {
+            let mut accounts = ServiceAccountServiceClient::new(world.replica.channel());
+            word(accounts.list_service_accounts(bearer(v1::ListServiceAccountsRequest::default(), token)).await)
+        }
         "ListTenants, authorization" => word(list_tenants(world, token, "").await),
         "ChangePassword, authorization" => match word(world.change_password(token, WRONG, "another good long password").await) {
             // The token was admitted, the password was not.
@@ -141,7 +146,7 @@ on_both! {
         for slug in ["acme", "blue"] {
             world.member(&world.tenant(slug).await, &ann, &["member"]).await;
         }
-        let account = world.instance_account(&[]).await;
+        let account = world.instance_account(&["doorward.service_accounts:read"]).await;
         let mut table = LEGEND.to_owned();
         for (place, good) in PLACES {
             for (kind, token) in one_of_every_kind(&world, &account).await {

@@ -1,21 +1,44 @@
 //! Changes of one account at one moment, and of its tenant.
 
 use doorward::store::service_accounts::AccountState;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, TransactionTrait};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, TransactionTrait};
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::life::eventually;
 
+/// A transaction of PostgreSQL that has run this and goes on.
+async fn hold(world: &World, statement: &str) -> DatabaseTransaction {
+    let db = Database::connect(ConnectOptions::new(database_url(&world.config))).await.unwrap();
+    let transaction = db.begin().await.unwrap();
+    transaction.execute_unprepared(statement).await.unwrap();
+    transaction
+}
+
+/// How many transactions of PostgreSQL wait for a lock.
+async fn waiting(world: &World) -> i64 {
+    let query = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    world.sql().await.count(query).await
+}
+
 on_both! {
     async fn parallel_additions_leave_five_secrets(world: World) {
         let account = instance_account(&world, &[]).await;
         let root = Desk::superuser(&world).await;
+        // So that several have begun before the first one ends. SQLite has one writer, and they queue by themselves.
+        let held = match world.backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(hold(&world, "SELECT id FROM service_accounts FOR UPDATE").await),
+        };
         let mut additions = JoinSet::new();
         for _ in 0..24 {
             let request = v1::AddServiceAccountSecretRequest { service_account_id: account.id.clone(), ..Default::default() };
             let (mut client, request) = (accounts(&world), root.request(request));
             additions.spawn(async move { word(client.add_service_account_secret(request).await) });
+        }
+        if let Some(held) = held {
+            eventually("several additions to wait", async || waiting(&world).await >= 4).await;
+            held.commit().await.unwrap();
         }
         let outcomes = additions.join_all().await;
         assert_eq!(outcomes.iter().filter(|outcome| *outcome == "OK").count(), 4, "{outcomes:?}");
@@ -70,14 +93,11 @@ on_both! {
         }
         let ann = Desk::member(&world, &world.tenant("acme").await, "ann@example.com", &["owner"]).await;
         for (state, reason) in [("suspended", "TENANT_SUSPENDED"), ("deleted", "NOT_A_MEMBER")] {
-            let db = Database::connect(ConnectOptions::new(database_url(&world.config))).await.unwrap();
-            let change = db.begin().await.unwrap();
-            change.execute_unprepared(&format!("UPDATE tenants SET state = '{state}'")).await.unwrap();
+            let change = hold(&world, &format!("UPDATE tenants SET state = '{state}'")).await;
             let (mut client, request) = (accounts(&world), ann.request(ann.new_account()));
             let creation = tokio::spawn(async move { client.create_service_account(request).await });
             let sql = world.sql().await;
-            let waiting = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-            eventually("the creation to wait", async || sql.count(waiting).await == 1).await;
+            eventually("the creation to wait", async || waiting(&world).await == 1).await;
             change.commit().await.unwrap();
             assert_eq!(refused(creation.await.unwrap()), reason);
             assert_eq!(sql.count("SELECT count(*) AS n FROM service_accounts").await, 0);
@@ -105,16 +125,8 @@ on_both! {
             set(AccountState::Active).await;
             for answer in bought.into_iter().flatten() {
                 let token = answer.into_inner().tokens.unwrap().access_token;
-                let bought_before = payload(&token)["ver"].clone();
-                let now = payload(&token_now(&world, &account).await)["ver"].clone();
-                if bought_before != now {
-                    assert_eq!(refused(world.validate(&token).await), "SESSION_REVOKED");
-                }
+                assert_eq!(refused(world.validate(&token).await), "SESSION_REVOKED");
             }
         }
     }
-}
-
-async fn token_now(world: &World, account: &Account) -> String {
-    token(world, account).await
 }
