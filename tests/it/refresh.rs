@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use doorward::values::time::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::{harness::*, on_both, probe::*};
+use crate::{harness::*, metrics::Samples, on_both, probe::*};
 
 const DAY: i64 = 86_400;
 const GRACE: i64 = 30;
@@ -202,6 +202,8 @@ on_both! {
         // Who looked before the first one's commit hears the same reason, and writes nothing.
         assert!(answers.iter().any(|answer| answer == "REFRESH_TOKEN_REUSED"), "{answers:?}");
         assert!(answers.iter().all(|answer| ["REFRESH_TOKEN_REUSED", "SESSION_REVOKED"].contains(&answer.as_str())), "{answers:?}");
+        let counted = Samples::of(&world.replica).await.sum("doorward_refreshes_total", &[("outcome", "reused")]);
+        assert_eq!(counted.to_string(), "1", "one ends the session, and one is counted");
         let events = rows(&world.sql().await, "audit_events").await;
         let reuse: Vec<_> = events.iter().filter(|event| event.contains("session.refresh_token_reused")).collect();
         assert_eq!(reuse.len(), 1);
