@@ -44,6 +44,8 @@ mod metrics;
 mod passwords;
 mod refresh;
 mod refresh_bounds;
+mod refresh_model;
+mod refresh_walk;
 mod revocation;
 mod sessions;
 mod start;
