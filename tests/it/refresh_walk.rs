@@ -4,7 +4,7 @@
 //! After every step the whole row of each session is what [`protocol`](crate::refresh_model::protocol) says, and so is every answer; of
 //! two calls at once, one of the outcomes that some order of their steps has.
 
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, iter::successors, time::Duration};
 
 use doorward::{
     pb::v1::{self, auth_service_client::AuthServiceClient},
@@ -56,12 +56,14 @@ enum Move {
     Refresh { session: usize, holder: usize, replica: usize, is_lost: bool },
     /// Any token is shown.
     Show { session: usize, which: Which, replica: usize },
-    /// Two at once; `replicas` is whether each has a replica of its own.
-    Pair { session: usize, one: Which, other: Which, are_apart: bool },
+    /// Two callers at once, of whom the second goes on with the tokens that follow; `are_apart` is whether each has a replica of its own.
+    Race { session: usize, one: Which, other: Which, steps: usize, are_apart: bool },
     /// The thief copies what a tab holds.
     Steal { session: usize, tab: usize },
     /// Logout by the current refresh token.
     Logout { session: usize },
+    /// Login again, where the session is over.
+    Login { session: usize },
     /// Time passes.
     Pass(Time),
 }
@@ -70,7 +72,7 @@ fn any_which() -> impl Strategy<Value = Which> {
     prop_oneof![
         4 => Just(Which::Back(0)),
         4 => Just(Which::Back(1)),
-        2 => (2..5_u8).prop_map(Which::Back),
+        1 => (2..5_u8).prop_map(Which::Back),
         1 => (1..3_u8).prop_map(Which::Ahead),
         2 => (0..3_u8).prop_map(Which::WrongBack),
         1 => Just(Which::WrongAhead),
@@ -79,17 +81,19 @@ fn any_which() -> impl Strategy<Value = Which> {
 
 fn any_move() -> impl Strategy<Value = Move> {
     let seconds = prop_oneof![
-        6 => prop::sample::select(vec![1, GRACE - 1, GRACE, GRACE + 1]),
+        9 => prop::sample::select(vec![1, GRACE - 1, GRACE, GRACE + 1]),
         1 => prop::sample::select(vec![IDLE - GRACE, IDLE - 1, IDLE]),
     ];
     prop_oneof![
         8 => (0..2_usize, 0..3_usize, 0..2_usize, prop::bool::weighted(0.3))
             .prop_map(|(session, holder, replica, is_lost)| Move::Refresh { session, holder, replica, is_lost }),
         4 => (0..2_usize, any_which(), 0..2_usize).prop_map(|(session, which, replica)| Move::Show { session, which, replica }),
-        3 => (0..2_usize, any_which(), any_which(), any::<bool>())
-            .prop_map(|(session, one, other, are_apart)| Move::Pair { session, one, other, are_apart }),
+        3 => (0..2_usize, any_which(), any_which(), 1..4_usize, any::<bool>())
+            .prop_map(|(session, one, other, steps, are_apart)| Move::Race { session, one, other, steps, are_apart }),
         2 => (0..2_usize, 0..2_usize).prop_map(|(session, tab)| Move::Steal { session, tab }),
-        1 => (0..20_usize).prop_filter_map("logs out seldom", |session| (session < 2).then_some(Move::Logout { session })),
+        1 => (0..2_usize, prop::bool::weighted(0.2))
+            .prop_map(|(session, is_out)| if is_out { Move::Logout { session } } else { Move::Login { session } }),
+        3 => (0..2_usize).prop_map(|session| Move::Login { session }),
         6 => seconds.prop_map(Move::Pass),
     ]
 }
@@ -105,8 +109,19 @@ struct Chain {
     access: (String, Time),
 }
 
+impl Chain {
+    async fn begin(world: &World, email: &str, now: Time) -> Self {
+        let set = world.login(email).await;
+        let first = RefreshToken::parse(&set.refresh_token, &world.app().roots).unwrap();
+        let (row, token) = RULES.open(Client::Default, now);
+        let access = (set.access_token, now + seconds(set.expires_in));
+        Self { id: first.session, first, row, holders: [token; 3], access }
+    }
+}
+
 struct Walk<'world> {
     world: &'world World,
+    email: String,
     clients: [AuthServiceClient<Channel>; 2],
     sql: &'world Sql,
     tally: &'world Tally,
@@ -136,15 +151,8 @@ impl<'world> Walk<'world> {
         let email = format!("walker-{}@example.com", SessionId::generate(&Entropy::system(), &world.clock));
         world.person(&email).await;
         let now = since_start(world.clock.now().as_unix());
-        let mut chains = Vec::new();
-        for _ in 0..2 {
-            let set = world.login(&email).await;
-            let first = RefreshToken::parse(&set.refresh_token, &world.app().roots).unwrap();
-            let (row, token) = RULES.open(Client::Default, now);
-            let access = (set.access_token, now + seconds(set.expires_in));
-            chains.push(Chain { id: first.session, first, row, holders: [token; 3], access });
-        }
-        Self { world, clients: [world.client(), other.client()], sql, tally, now, chains }
+        let chains = vec![Chain::begin(world, &email, now).await, Chain::begin(world, &email, now).await];
+        Self { world, email, clients: [world.client(), other.client()], sql, tally, now, chains }
     }
 
     /// The text of a token of a session.
@@ -172,6 +180,7 @@ impl<'world> Walk<'world> {
     fn read(&mut self, session: usize, presented: Token, answer: Result<v1::TokenSet, Status>) -> Heard {
         let set = answer.map_err(|status| reason(&status))?;
         let next = presented.successor();
+        assert_eq!(presented.secret.chain, OWN, "a token is answered to {presented:?}");
         assert_eq!(set.refresh_token, self.text(session, next), "the answered token does not follow from {presented:?}");
         self.chains[session].access = (set.access_token, self.now + seconds(set.expires_in));
         Ok(next)
@@ -182,27 +191,43 @@ impl<'world> Walk<'world> {
         let text = self.text(session, token);
         let answer = refresh_with(&mut self.clients[replica].clone(), &text).await;
         let found = self.read(session, token, answer);
-        let call = Call { token, client: Client::Default, now: self.now };
+        let call = self.call(token);
         let answer = RULES.refresh(&mut self.chains[session].row, &call);
         assert_eq!(found, heard(answer), "{token:?}");
         self.count(answer);
         found
     }
 
-    /// Presents two at once; what comes of it is what some order of their steps gives.
-    async fn race(&mut self, session: usize, tokens: [Token; 2], replicas: [usize; 2]) {
-        let texts = tokens.map(|token| self.text(session, token));
-        let [mut one, mut other] = replicas.map(|replica| self.clients[replica].clone());
-        let (one, other) = tokio::join!(refresh_with(&mut one, &texts[0]), refresh_with(&mut other, &texts[1]));
-        let found = (self.read(session, tokens[0], one), self.read(session, tokens[1], other));
+    /// Presents tokens one after the other, whatever is answered.
+    async fn present_all(&self, session: usize, tokens: &[Token], replica: usize) -> Vec<Result<v1::TokenSet, Status>> {
+        let mut client = self.clients[replica].clone();
+        let mut answers = Vec::new();
+        for token in tokens {
+            answers.push(refresh_with(&mut client, &self.text(session, *token)).await);
+        }
+        answers
+    }
+
+    /// Two callers at once: what comes of it is what some order of their steps gives.
+    async fn race(&mut self, session: usize, tokens: [&[Token]; 2], replicas: [usize; 2]) {
+        let one = self.present_all(session, tokens[0], replicas[0]);
+        let (one, other) = tokio::join!(one, self.present_all(session, tokens[1], replicas[1]));
+        let mut read = |tokens: &[Token], answers: Vec<_>| -> Vec<Heard> {
+            tokens.iter().zip(answers).map(|(token, answer)| self.read(session, *token, answer)).collect()
+        };
+        let found = [read(tokens[0], one), read(tokens[1], other)];
         let row = self.row(session).await;
-        let calls = tokens.map(|token| Call { token, client: Client::Default, now: self.now });
+        let calls = tokens.map(|tokens| tokens.iter().map(|token| self.call(*token)).collect::<Vec<_>>());
         let outcomes = RULES.race(&self.chains[session].row, [&calls[0], &calls[1]]);
-        let is_one = |(expected, [one, other]): &&(Row, [Answer; 2])| *expected == row && (heard(*one), heard(*other)) == found;
-        let outcome = outcomes.iter().find(is_one);
+        let hear = |answers: &Vec<Answer>| -> Vec<Heard> { answers.iter().copied().map(heard).collect() };
+        let outcome = outcomes.iter().find(|(expected, answers)| *expected == row && answers.each_ref().map(hear) == found);
         assert!(outcome.is_some(), "{tokens:?} at once: {found:?} and {row:?} is none of {outcomes:?}");
-        outcome.iter().for_each(|(_, answers)| answers.iter().for_each(|answer| self.count(*answer)));
+        outcome.iter().flat_map(|(_, answers)| answers.iter().flatten()).for_each(|answer| self.count(*answer));
         self.chains[session].row = row;
+    }
+
+    fn call(&self, token: Token) -> Call {
+        Call { token, client: Client::Default, now: self.now }
     }
 
     fn count(&self, answer: Answer) {
@@ -226,9 +251,10 @@ impl<'world> Walk<'world> {
             Move::Show { session, which, replica } => {
                 let _ = self.present(session, self.pick(session, which), replica).await;
             }
-            Move::Pair { session, one, other, are_apart } => {
-                let tokens = [self.pick(session, one), self.pick(session, other)];
-                self.race(session, tokens, [0, usize::from(are_apart)]).await;
+            Move::Race { session, one, other, steps, are_apart } => {
+                let (one, other) = (self.pick(session, one), self.pick(session, other));
+                let others: Vec<Token> = successors(Some(other), |token| Some(token.successor())).take(steps).collect();
+                self.race(session, [&[one], &others], [0, usize::from(are_apart)]).await;
             }
             Move::Steal { session, tab } => {
                 let chain = &mut self.chains[session];
@@ -238,6 +264,12 @@ impl<'world> Walk<'world> {
                 let current = self.text(session, self.pick(session, Which::Back(0)));
                 logout_by_refresh(self.world, &current).await.unwrap();
                 self.chains[session].row.end(End::Logout, self.now);
+            }
+            Move::Login { session } => {
+                let row = &self.chains[session].row;
+                if row.ended.is_some() || row.idle_expires_at <= self.now {
+                    self.chains[session] = Chain::begin(self.world, &self.email, self.now).await;
+                }
             }
             Move::Pass(seconds) => {
                 self.now += seconds;

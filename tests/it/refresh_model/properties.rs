@@ -7,8 +7,13 @@ use super::{
     protocol::{Answer, Client, End, Stand, Token},
 };
 
+/// Of a state.
+type Condition = fn(&House, &State) -> bool;
+/// Of a cast.
+type Possibility = fn(&House) -> bool;
+
 /// What has to hold always.
-pub const ALWAYS: [(&str, fn(&House, &State) -> bool); 16] = [
+pub const ALWAYS: [(&str, Condition); 16] = [
     // 6
     ("parallel uses have one successor", |_, state| has_one_successor(state)),
     // 7
@@ -33,7 +38,7 @@ pub const ALWAYS: [(&str, fn(&House, &State) -> bool); 16] = [
 ];
 
 /// What has to happen in some run, or the rest says nothing; each where its cast makes it possible.
-const SOMETIMES: [(&str, fn(&House) -> bool, fn(&House, &State) -> bool); 12] = [
+const SOMETIMES: [(&str, Possibility, Condition); 12] = [
     ("the chain moves on to its bound", |_| true, |house, state| state.row.generation == house.cast.rotations),
     ("three calls are under way", |house| house.has_three_calls(), |_, state| state.flights.iter().all(Option::is_some)),
     ("a token is healed", |_| true, |_, state| is_answered(state, |_, answer| matches!(answer, Answer::Healed(_)))),

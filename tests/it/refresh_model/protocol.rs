@@ -162,6 +162,9 @@ pub enum Stand {
     Answered(Answer),
 }
 
+/// What two callers come to: the row, and what each of them hears, call by call.
+pub type Outcome = (Row, [Vec<Answer>; 2]);
+
 /// The configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -265,21 +268,25 @@ impl Rules {
         }
     }
 
-    /// Everything that two calls at once may come to: one outcome for each order of their steps.
-    pub fn race(&self, row: &Row, calls: [&Call; 2]) -> Vec<(Row, [Answer; 2])> {
-        let mut outcomes = Vec::new();
-        let mut open = vec![(row.clone(), [Stand::Sent; 2])];
-        while let Some((row, stands)) = open.pop() {
-            if let [Stand::Answered(one), Stand::Answered(other)] = stands {
-                if !outcomes.contains(&(row.clone(), [one, other])) {
-                    outcomes.push((row, [one, other]));
-                }
-                continue;
-            }
-            for (at, call) in calls.into_iter().enumerate().filter(|(at, _)| !matches!(stands[*at], Stand::Answered(_))) {
-                let (mut row, mut stands) = (row.clone(), stands);
+    /// Everything that two callers at once may come to, who each make one call after the other: an outcome for each order of the steps.
+    pub fn race(&self, row: &Row, callers: [&[Call]; 2]) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let mut open = vec![(row.clone(), [Stand::Sent; 2], [vec![], vec![]])];
+        while let Some((row, stands, answers)) = open.pop() {
+            let mut is_over = true;
+            for (at, calls) in callers.iter().enumerate() {
+                let Some(call) = calls.get(answers[at].len()) else { continue };
+                let (mut row, mut stands, mut answers) = (row.clone(), stands, answers.clone());
                 stands[at] = self.step(&mut row, call, stands[at]);
-                open.push((row, stands));
+                if let Stand::Answered(answer) = stands[at] {
+                    answers[at].push(answer);
+                    stands[at] = Stand::Sent;
+                }
+                open.push((row, stands, answers));
+                is_over = false;
+            }
+            if is_over && !outcomes.contains(&(row.clone(), answers.clone())) {
+                outcomes.push((row, answers));
             }
         }
         outcomes
