@@ -291,14 +291,14 @@ fn follows_policy(method: &Method, way: &str, kind: &str, outcome: &str) {
     let policy = &method.policy;
     // What accepts the instance and names no tenant is judged as an OPERATOR method is.
     let class = if policy.accepts_instance && way == "instance" { Access::Operator } else { policy.access };
+    let is_account = matches!(kind, "account" | "operator account" | "account elsewhere" | "disabled account");
+    if is_account && matches!(class, Access::Session | Access::Token) && !policy.accepts_service_accounts {
+        assert!(outcome.ends_with(" TOKEN_INVALID"), "{} is for people, but {kind} got {outcome}", method.path);
+        return;
+    }
     let by_token = match (kind, class) {
         (_, Access::Public | Access::Token) => None,
         ("nobody", _) => Some("TOKEN_MISSING"),
-        ("account" | "operator account" | "account elsewhere" | "disabled account", Access::Session)
-            if !policy.accepts_service_accounts =>
-        {
-            Some("TOKEN_INVALID")
-        }
         ("disabled account", _) => Some("PRINCIPAL_DISABLED"),
         ("operator account" | "account elsewhere", Access::Tenant) => Some("NOT_A_MEMBER"),
         ("account" | "account elsewhere", Access::Operator) => Some("PERMISSION_MISSING"),
