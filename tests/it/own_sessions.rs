@@ -95,7 +95,7 @@ on_both! {
             }),
         };
         let login = world.client().login(request).await.unwrap().into_inner();
-        world.pass(Duration::from_secs(60));
+        world.pass(Duration::from_mins(1));
         let phone = world.refresh(&login.tokens.unwrap().refresh_token).await.unwrap();
         let laptop = login_later(&world, "ann@example.com", None).await;
 

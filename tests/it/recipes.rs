@@ -127,7 +127,7 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
         ],
         "/doorward.v1.AuthService/GetMe" => one(false, json!({})),
         "/doorward.v1.AuthService/ValidateSession" => one(false, json!({ "tenant_id": tenant, "include_tenants": true })),
-        "/doorward.v1.AuthService/ListTenants" => one(false, json!({ "page_size": 10 })),
+        "/doorward.v1.AuthService/ListTenants" | "/doorward.v1.AuthService/ListSessions" => one(false, json!({ "page_size": 10 })),
         "/doorward.v1.AuthService/Logout" => vec![
             Recipe { way: "access token", json: json!({}), consumes: true },
             Recipe { way: "refresh token", json: json!({ "refresh_token": refresh_token }), consumes: true },
@@ -135,7 +135,6 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
         "/doorward.v1.AuthService/ChangePassword" => {
             one(true, json!({ "current_password": password, "new_password": "another good long password", "client_info": client_info }))
         }
-        "/doorward.v1.AuthService/ListSessions" => one(false, json!({ "page_size": 10 })),
         "/doorward.v1.AuthService/RevokeSession" => one(true, json!({ "session_id": caller.session() })),
         "/doorward.v1.AuthService/RevokeAllSessions" => vec![
             Recipe { way: "all", json: json!({}), consumes: true },

@@ -208,7 +208,7 @@ on_both! {
         golden::check("states.txt", &table);
     }
 
-    /// It would end what the matrix goes on with, so it is asked here: like ListSessions, in every state.
+    /// It would end what the matrix goes on with, so it is asked here: like `ListSessions`, in every state.
     async fn ending_all_sessions_is_refused_in_every_state_like_listing_them(world: World) {
         for (number, state) in STATES.into_iter().enumerate() {
             for (kind, keep_current) in [("plain", true), ("bound", true), ("bound", false)] {
