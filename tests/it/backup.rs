@@ -22,6 +22,9 @@ use doorward::{
 
 use crate::{harness::*, life::eventually};
 
+/// Bytes of a page of an SQLite database.
+const PAGE: usize = 4096;
+
 async fn back_up(config: &Config, to: &Path) -> Result<backup::Backup, BackupError> {
     backup::make(config, to, &Entropy::system()).await
 }
@@ -145,10 +148,11 @@ fn a_damaged_database_is_not_copied() {
         let copy = ground.folder.path().join("copy");
         let sound = fs::read(ground.file("")).unwrap();
 
-        // Pages of noise, which SQLite stumbles over while it copies.
+        // A page of noise in the place of people, which SQLite stumbles over while it copies.
         let mut bytes = sound.clone();
-        let middle = bytes.len() / 2;
-        bytes[middle..middle + 8192].fill(0x5a);
+        let someone = bytes.windows(21).position(|text| text == b"person-25@example.com").unwrap();
+        let page = someone / PAGE * PAGE;
+        bytes[page..page + PAGE].fill(0x5a);
         fs::write(ground.file(""), bytes).unwrap();
         let refusal = back_up(&ground.config, &copy).await.unwrap_err().to_string();
         assert!(refusal.contains("(database error 11)"), "{refusal}");

@@ -12,11 +12,12 @@ use tonic::{Request, Status};
 
 use crate::{
     access::{fields, set_member_state, set_tenant_state, texts},
-    harness::{accounts::*, *},
+    harness::*,
     on_both,
     probe::{Ask, get_me, grant, list_tenants, payload, refresh_asking},
     recipes::{Caller, recipes},
     wire::{Wire, encode},
+    workloads::{called_by, tenant_account, token},
 };
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -252,13 +253,13 @@ on_both! {
 
     async fn the_new_token_names_the_client_that_asked(world: World) {
         let (world, _, acme, _) = given(world).await;
-        let shop = world.account(&acme, &["member"]).await;
-        let caller = world.buy(&shop).await;
+        let shop = tenant_account(&world, &acme, &["member"]).await;
+        let caller = token(&world, &shop).await;
         let token = world.login("ann@example.com").await.access_token;
         let mut client = world.client();
         let asked = called_by(Request::new(request(&token, Ask::default())), &caller);
         let narrow = client.issue_token(asked).await.unwrap().into_inner().tokens.unwrap().access_token;
-        assert_eq!(payload(&narrow)["client_id"], shop.id.to_string());
+        assert_eq!(payload(&narrow)["client_id"], shop.id);
         assert_eq!(payload(&token)["client_id"], "doorward");
         // A workload's own token is no person's.
         assert_eq!(refused(exchange(&world, &caller, Ask::default()).await), "TOKEN_INVALID");

@@ -44,7 +44,6 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-pub mod accounts;
 pub mod holder;
 pub mod ledger;
 pub mod pki;

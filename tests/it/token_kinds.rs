@@ -5,12 +5,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::pb::v1::{self, service_account_service_client::ServiceAccountServiceClient};
 use serde_json::json;
 
-use crate::{
-    golden,
-    harness::{accounts::*, *},
-    on_both,
-    probe::*,
-};
+use crate::{golden, harness::*, on_both, probe::*, workloads::*};
 
 /// Every place, with the kinds that are good there.
 const PLACES: [(&str, &[&str]); 22] = [
@@ -57,9 +52,9 @@ async fn one_of_every_kind(world: &World, account: &Account) -> Vec<(&'static st
         ("expired", mint(world.app(), "at+jwt", &expired)),
         ("must-change", forced().await),
         ("refresh", world.login("ann@example.com").await.refresh_token),
-        ("workload", world.buy(account).await),
-        ("workload, narrowed", world.buy_with(account, |r| r.audience = vec!["doorward-clients".to_owned()]).await.unwrap().access_token),
-        ("workload as pwc+jwt", retyped("pwc+jwt", &world.buy(account).await)),
+        ("workload", token(world, account).await),
+        ("workload, narrowed", narrow_token(world, account).await),
+        ("workload as pwc+jwt", retyped("pwc+jwt", &token(world, account).await)),
         ("client secret", account.secret.clone()),
         ("page", list_tenants(world, &access().await, "").await.unwrap().next_page_token),
         ("access as pwc+jwt", retyped("pwc+jwt", &access().await)),
@@ -97,7 +92,7 @@ async fn present(world: &World, account: &Account, place: &str, token: &str) -> 
         "Logout.access_token" => word(world.logout(token).await),
         "Logout.refresh_token" => word(logout_by_refresh(world, token).await),
         "IssueToken.refresh_token" => word(world.refresh(token).await),
-        "IssueToken.client_credentials" => word(world.buy_with(&Account { secret: own, ..account.clone() }, |_| {}).await),
+        "IssueToken.client_credentials" => word(credentials(world, &account.id, &own, Ask::default()).await),
         "IssueToken.token_exchange" => {
             let subject_token_type = "urn:ietf:params:oauth:token-type:access_token".to_owned();
             let grant = v1::TokenExchangeGrant { subject_token: own, subject_token_type, requested_token_type: String::new() };
@@ -146,7 +141,7 @@ on_both! {
         for slug in ["acme", "blue"] {
             world.member(&world.tenant(slug).await, &ann, &["member"]).await;
         }
-        let account = world.instance_account(&["doorward.service_accounts:read"]).await;
+        let account = instance_account(&world, &["doorward.service_accounts:read"]).await;
         let mut table = LEGEND.to_owned();
         for (place, good) in PLACES {
             for (kind, token) in one_of_every_kind(&world, &account).await {

@@ -77,9 +77,19 @@ pub async fn token(world: &World, account: &Account) -> String {
     credentials(world, &account.id, &account.secret, Ask::default()).await.unwrap().access_token
 }
 
+/// The token of an account for other audiences than Doorward.
+pub async fn narrow_token(world: &World, account: &Account) -> String {
+    let ask = Ask { audience: &["doorward-clients"], ..Ask::default() };
+    credentials(world, &account.id, &account.secret, ask).await.unwrap().access_token
+}
+
 /// A request by a calling workload.
 pub fn by_caller<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
+    called_by(Request::new(message), token)
+}
+
+/// The same, of a request that has other headers.
+pub fn called_by<T>(mut request: Request<T>, token: &str) -> Request<T> {
     request.metadata_mut().insert("doorward-caller", format!("Bearer {token}").parse().unwrap());
     request
 }
