@@ -160,12 +160,11 @@ on_both! {
         let own = acme.id.to_string();
         for (step, (policy, idle_lifetime, access_lifetime)) in [
             ("{}", week, 900),
-            (r#"{"idle_lifetime": 7200}"#, 7_200, 900),
-            (r#"{"idle_lifetime": 7200, "access_lifetime": 60}"#, 7_200, 60),
-            (r#"{"idle_lifetime": null, "access_lifetime": null, "absolute_lifetime": 10}"#, week, 900),
+            (r#"{"idle_lifetime": 7200, "access_lifetime": 60, "absolute_lifetime": 7200}"#, 7_200, 60),
+            (r#"{"idle_lifetime": 1201, "access_lifetime": 900, "absolute_lifetime": 86400, "later": {}}"#, 1_201, 900),
             // Never beyond the session's end, and never beyond what verification lets through.
-            (r#"{"idle_lifetime": 999999999, "access_lifetime": 999999999}"#, month, 3_600),
-            ("[]", week, 900),
+            (r#"{"idle_lifetime": 315360000, "access_lifetime": 43200, "absolute_lifetime": 315360000}"#, month, 3_600),
+            ("{}", week, 900),
         ]
         .into_iter()
         .enumerate()
@@ -185,7 +184,7 @@ on_both! {
             assert_eq!(payload(&bound.access_token)["exp"], now + i64::from(access_lifetime), "{policy}");
             world.validate(&bound.access_token).await.unwrap();
         }
-        set_policy(&world, r#"{"idle_lifetime": 7200}"#).await;
+        set_policy(&world, r#"{"idle_lifetime": 7200, "access_lifetime": 900, "absolute_lifetime": 7200}"#).await;
         bound = world.refresh(&bound.refresh_token).await.unwrap();
         world.pass(Duration::from_secs(7_199));
         bound = world.refresh(&bound.refresh_token).await.unwrap();
