@@ -83,6 +83,7 @@ pub mod contract {
 
     /// One RPC as the contract states it.
     #[derive(Debug)]
+    #[expect(clippy::struct_excessive_bools, reason = "each is an option of the contract, and any of them goes with any other")]
     pub struct Method {
         /// The full name of its service.
         pub service: String,

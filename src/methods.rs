@@ -22,6 +22,7 @@ pub struct Method {
 
 /// Who may call a method; the comments of `proto/doorward/v1/options.proto` say what each field means.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the contract, and any of them goes with any other")]
 pub struct Policy {
     /// The class of callers.
     pub access: Access,

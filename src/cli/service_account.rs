@@ -280,7 +280,7 @@ async fn create(desk: &Desk, request: Create) -> Result<(), Failure> {
     };
     let account = &details.account;
     let text = format!("Created {} ({}).", place.called(&account.name), account.id);
-    hand_out(desk, AccountView::from(&details), text, secret, target)
+    hand_out(desk, AccountView::from(&details), &text, secret, target)
 }
 
 fn unknown_role(place: &Where) -> Failure {
@@ -289,8 +289,8 @@ fn unknown_role(place: &Where) -> Failure {
 }
 
 /// What was made, with its secret, which nobody can be told a second time.
-fn hand_out(desk: &Desk, view: AccountView, text: String, secret: Option<SecretString>, target: Option<Target>) -> Result<(), Failure> {
-    let Some(secret) = secret else { return output::one(desk.format, &view, &text) };
+fn hand_out(desk: &Desk, view: AccountView, text: &str, secret: Option<SecretString>, target: Option<Target>) -> Result<(), Failure> {
+    let Some(secret) = secret else { return output::one(desk.format, &view, text) };
     let lost = |failure: Failure| {
         Failure::new(format!(
             "{failure}; the secret is made and lost: `doorward service-account remove-secret` removes it, and `add-secret` makes another"
@@ -327,7 +327,7 @@ async fn add_secret(desk: &Desk, request: &AddSecret) -> Result<(), Failure> {
     let (made, secret) = service_accounts::add_secret(&desk.app, place.by(desk), account.id, expires_at).await?;
     let details = service_accounts::get(&desk.app, &place.by(desk), account.id).await?;
     let text = format!("Added the secret {} to {}.", made.id, place.called(&account.name));
-    hand_out(desk, AccountView::from(&details), text, Some(secret), target)
+    hand_out(desk, AccountView::from(&details), &text, Some(secret), target)
 }
 
 async fn remove_secret(desk: &Desk, request: &RemoveSecret) -> Result<(), Failure> {

@@ -274,7 +274,7 @@ async fn take_step(tx: Tx, step: Step) -> Result<Outcome> {
             Generation::Foreign => return Ok(Outcome::Refused(Counted::Invalid, Error::TokenInvalid)),
         }
     }
-    answer(facts, step, !rotated)
+    answer(&facts, step, !rotated)
 }
 
 /// Why the update matched no row, where it is not the generation.
@@ -352,9 +352,9 @@ async fn reuse(tx: &Tx, facts: &Facts, step: Step) -> Result<Outcome> {
     Ok(Outcome::Reused(reuse))
 }
 
-fn answer(facts: Facts, step: Step, is_healed: bool) -> Result<Outcome> {
+fn answer(facts: &Facts, step: Step, is_healed: bool) -> Result<Outcome> {
     let cap = narrower(cap_of(&facts.session.scope)?, step.cap)?;
-    let scope = own_scope(&facts, cap.as_ref())?;
+    let scope = own_scope(facts, cap.as_ref())?;
     if let Some(asked) = tenant_key(&step.tenant_id)? {
         let own = scope.as_ref().is_some_and(|scope| scope.tenant().is_named(&asked));
         if !own {

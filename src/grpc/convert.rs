@@ -120,12 +120,12 @@ pub fn account_details(details: Details) -> v1::ServiceAccountDetails {
         service_account: Some(service_account(account)),
         roles: roles.into_iter().map(role).collect(),
         certificate_names,
-        secrets: secrets.into_iter().map(account_secret).collect(),
+        secrets: secrets.iter().map(account_secret).collect(),
     }
 }
 
 /// All of a secret but its digest.
-pub fn account_secret(secret: AccountSecret) -> v1::ServiceAccountSecret {
+pub fn account_secret(secret: &AccountSecret) -> v1::ServiceAccountSecret {
     v1::ServiceAccountSecret {
         id: secret.id.to_string(),
         create_time: Some(time(secret.created_at)),

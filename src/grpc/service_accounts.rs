@@ -106,7 +106,7 @@ async fn create(app: &App, ctx: &Ctx, request: v1::CreateServiceAccountRequest) 
     let (details, secret) = service_accounts::create(app, by, new).await?;
     Ok(v1::CreateServiceAccountResponse {
         service_account: Some(convert::account_details(details)),
-        client_secret: secret.map(shown_once).unwrap_or_default(),
+        client_secret: secret.as_ref().map(shown_once).unwrap_or_default(),
     })
 }
 
@@ -142,7 +142,7 @@ async fn add_secret(app: &App, ctx: &Ctx, request: v1::AddServiceAccountSecretRe
     let by = administrator(app, ctx, &request.tenant_id).await?;
     let (id, expires_at) = (account_id(&request.service_account_id)?, convert::moment("expire_time", request.expire_time)?);
     let (secret, text) = service_accounts::add_secret(app, by, id, expires_at).await?;
-    Ok(v1::AddServiceAccountSecretResponse { secret: Some(convert::account_secret(secret)), client_secret: shown_once(text) })
+    Ok(v1::AddServiceAccountSecretResponse { secret: Some(convert::account_secret(&secret)), client_secret: shown_once(&text) })
 }
 
 async fn remove_secret(
@@ -174,6 +174,6 @@ fn account_id(text: &str) -> Result<ServiceAccountId> {
 }
 
 /// The one time that a secret leaves.
-fn shown_once(secret: SecretString) -> String {
+fn shown_once(secret: &SecretString) -> String {
     secret.expose_secret().to_owned()
 }

@@ -224,7 +224,7 @@ fn held_roles(mut text: &str, id: SessionId) -> Result<Vec<HeldRole>> {
 /// [`Error::Conflict`] where the session is not as it was read any more.
 pub async fn take_over(tx: &Tx, read: &Session, client_id: &str) -> Result<()> {
     let taken = entity::Entity::update_many()
-        .col_expr(entity::Column::ClientId, Expr::val(client_id).into())
+        .col_expr(entity::Column::ClientId, Expr::val(client_id))
         .filter(entity::Column::Id.eq(read.id.as_uuid()))
         .filter(entity::Column::ClientId.eq(read.client_id.as_str()))
         .filter(entity::Column::RefreshGeneration.eq(i64::from(read.refresh_generation)))

@@ -75,7 +75,7 @@ pub async fn insert(tx: &Tx, secret: AccountSecret) -> Result<()> {
 /// [`crate::error::Error::Unavailable`] where the database is away.
 pub async fn list_of(db: &impl Db, accounts: &[ServiceAccountId]) -> Result<HashMap<ServiceAccountId, Vec<AccountSecret>>> {
     let query = entity::Entity::find()
-        .filter(entity::Column::ServiceAccountId.is_in(accounts.iter().map(|id| id.as_uuid())))
+        .filter(entity::Column::ServiceAccountId.is_in(accounts.iter().map(ServiceAccountId::as_uuid)))
         .order_by_asc(entity::Column::Id);
     let mut secrets: HashMap<ServiceAccountId, Vec<AccountSecret>> = HashMap::new();
     for secret in query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))?.into_iter().map(AccountSecret::from) {

@@ -188,7 +188,7 @@ pub async fn roles_of(db: &impl Db, ids: &[ServiceAccountId]) -> Result<HashMap<
     let query = link::Entity::find()
         .select_two_required(role::Entity)
         .join(JoinType::InnerJoin, link::Entity::belongs_to(role::Entity).from(link::Column::RoleId).to(role::Column::Id).into())
-        .filter(link::Column::ServiceAccountId.is_in(ids.iter().map(|id| id.as_uuid())))
+        .filter(link::Column::ServiceAccountId.is_in(ids.iter().map(ServiceAccountId::as_uuid)))
         .order_by_desc(role::Column::Level)
         .order_by_asc(role::Column::Name);
     let mut roles: HashMap<ServiceAccountId, Vec<Role>> = HashMap::new();
@@ -272,14 +272,16 @@ pub async fn unlink_roles(tx: &Tx, id: ServiceAccountId) -> Result<()> {
 /// [`Error::Unavailable`] where the database is away.
 pub async fn certificates_of(db: &impl Db, ids: &[ServiceAccountId]) -> Result<HashMap<ServiceAccountId, Vec<String>>> {
     let query = certificate::Entity::find()
-        .filter(certificate::Column::ServiceAccountId.is_in(ids.iter().map(|id| id.as_uuid())))
+        .filter(certificate::Column::ServiceAccountId.is_in(ids.iter().map(ServiceAccountId::as_uuid)))
         .order_by_asc(certificate::Column::Name);
     let mut names: HashMap<ServiceAccountId, Vec<String>> = HashMap::new();
     for row in query.all(&db.executor()).await.map_err(|e| errors::from_db(&e))? {
         names.entry(ServiceAccountId::from_uuid(row.service_account_id)).or_default().push(row.name);
     }
     // Each database sorts by its own rules.
-    names.values_mut().for_each(|names| names.sort_unstable());
+    for names in names.values_mut() {
+        names.sort_unstable();
+    }
     Ok(names)
 }
 

@@ -211,7 +211,9 @@ impl ClientSecret {
 fn seal<const N: usize>(kind: Kind, roots: &RootSecrets, fields: &[&[u8]]) -> Option<SecretString> {
     let root = roots.by_key_id(*fields.first()?.first_chunk()?)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(N));
-    fields.iter().for_each(|field| bytes.extend_from_slice(field));
+    for field in fields {
+        bytes.extend_from_slice(field);
+    }
     let tag = tag(root, kind, &bytes);
     bytes.extend_from_slice(&tag);
     // Room for all of it, so that no half of the token stays behind in freed memory.

@@ -32,8 +32,8 @@ fn login() -> v1::LoginRequest {
 async fn given(world: &World) -> (Tenant, Account, String) {
     world.person("ann@example.com").await;
     let acme = world.tenant("acme").await;
-    let shop = tenant_account(&world, &acme, &["member"]).await;
-    let token = workloads::token(&world, &shop).await;
+    let shop = tenant_account(world, &acme, &["member"]).await;
+    let token = workloads::token(world, &shop).await;
     (acme, shop, token)
 }
 

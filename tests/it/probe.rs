@@ -14,7 +14,7 @@ use crate::harness::*;
 pub const WRONG: &str = "no horse has this password";
 
 /// What a grant asks for beside its credential.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Ask<'a> {
     pub tenant_id: &'a str,
     pub scope: &'a str,

@@ -138,7 +138,7 @@ async fn suspicious(world: World) -> [String; 2] {
     assert_eq!(refresh(&reused.refresh_token, "reused-call").await, "UNAUTHENTICATED REFRESH_TOKEN_REUSED");
     assert_eq!(refresh(&reused.refresh_token, "revoked-call").await, "UNAUTHENTICATED SESSION_REVOKED");
     let sql = world.sql().await;
-    sql.execute(&format!("UPDATE sessions SET client_id = 'another' WHERE revoked_at IS NULL")).await;
+    sql.execute("UPDATE sessions SET client_id = 'another' WHERE revoked_at IS NULL").await;
     assert_eq!(refresh(&mismatched.refresh_token, "mismatched-call").await, "UNAUTHENTICATED TOKEN_INVALID");
     [id(&reused), id(&mismatched)]
 }

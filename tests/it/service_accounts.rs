@@ -131,6 +131,48 @@ async fn trail(world: &World) -> Vec<(String, String, serde_json::Value)> {
     rows.iter().map(|row| (text(row, "event"), text(row, "actor_kind"), row.try_get("", "details").unwrap())).collect()
 }
 
+/// One secret follows another, and then the account ends.
+async fn rotate_and_delete(world: &World, ann: &Desk<'_>, id: &str, secret: &str, bought: &str) {
+    world.pass(std::time::Duration::from_secs(1));
+    let added = ann.add_secret(id).await.unwrap();
+    assert_ne!(added.client_secret, secret);
+    let details = ann.get(id).await.unwrap();
+    assert_eq!(details.secrets.len(), 2);
+    assert_eq!(details.secrets[1], added.secret.clone().unwrap());
+    for good in [secret, &added.client_secret] {
+        credentials(world, id, good, Ask::default()).await.unwrap();
+    }
+    ann.remove_secret(id, &details.secrets[0].id, false).await.unwrap();
+    assert_eq!(refused(credentials(world, id, secret, Ask::default()).await), "INVALID_CREDENTIALS");
+    world.validate(bought).await.unwrap();
+    credentials(world, id, &added.client_secret, Ask::default()).await.unwrap();
+    ann.remove_secret(id, &details.secrets[1].id, true).await.unwrap();
+    assert_eq!(refused(world.validate(bought).await), "SESSION_REVOKED");
+
+    ann.delete(id).await.unwrap();
+    assert_eq!(refused(world.validate(bought).await), "PRINCIPAL_DISABLED");
+    assert_eq!(ann.list(0, "").await.unwrap().service_accounts, []);
+    for answer in [
+        ann.get(id).await.map(drop),
+        ann.disable(id).await.map(drop),
+        ann.enable(id).await.map(drop),
+        ann.delete(id).await,
+        ann.add_secret(id).await.map(drop),
+        ann.remove_secret(id, &details.secrets[1].id, false).await,
+    ] {
+        assert_eq!(refused(answer), "NOT_FOUND");
+    }
+    let events: Vec<String> = trail(world).await.into_iter().map(|(event, actor, _)| format!("{event} by {actor}")).collect();
+    let expected = ["created", "disabled", "enabled", "secret_added", "secret_removed", "secret_removed", "deleted"];
+    assert_eq!(events, expected.map(|what| format!("service_account.{what} by user")));
+    // The id stays taken, and nothing hangs on it.
+    let sql = world.sql().await;
+    assert_eq!(sql.count("SELECT count(*) AS n FROM service_accounts WHERE state = 'deleted'").await, 1);
+    for table in ["service_account_secrets", "service_account_roles", "service_account_certificates"] {
+        assert_eq!(sql.count(&format!("SELECT count(*) AS n FROM {table}")).await, 0, "{table}");
+    }
+}
+
 on_both! {
     async fn an_account_of_a_tenant_lives_by_rpc(world: World) {
         let acme = world.tenant("acme").await;
@@ -149,7 +191,7 @@ on_both! {
         assert_eq!(details.roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>(), ["member", "seller"]);
         assert_eq!((details.permissions.len(), details.certificate_names.len(), details.secrets.len()), (0, 0, 1));
         assert_eq!(ann.get(&account.id).await.unwrap(), details);
-        assert_eq!(ann.list(0, "").await.unwrap().service_accounts, [details.clone()]);
+        assert_eq!(ann.list(0, "").await.unwrap().service_accounts, std::slice::from_ref(&details));
         assert_eq!(ann.at("ext:crm-acme").get(&account.id).await.unwrap(), details);
 
         let secret = made.client_secret;
@@ -183,42 +225,7 @@ on_both! {
         let bought = credentials(&world, &account.id, &secret, Ask::default()).await.unwrap().access_token;
         world.validate(&bought).await.unwrap();
 
-        // One secret follows another.
-        world.pass(std::time::Duration::from_secs(1));
-        let added = ann.add_secret(&account.id).await.unwrap();
-        assert_ne!(added.client_secret, secret);
-        let details = ann.get(&account.id).await.unwrap();
-        assert_eq!(details.secrets.len(), 2);
-        assert_eq!(details.secrets[1], added.secret.clone().unwrap());
-        for good in [&secret, &added.client_secret] {
-            credentials(&world, &account.id, good, Ask::default()).await.unwrap();
-        }
-        ann.remove_secret(&account.id, &details.secrets[0].id, false).await.unwrap();
-        assert_eq!(refused(credentials(&world, &account.id, &secret, Ask::default()).await), "INVALID_CREDENTIALS");
-        world.validate(&bought).await.unwrap();
-        credentials(&world, &account.id, &added.client_secret, Ask::default()).await.unwrap();
-        ann.remove_secret(&account.id, &details.secrets[1].id, true).await.unwrap();
-        assert_eq!(refused(world.validate(&bought).await), "SESSION_REVOKED");
-
-        ann.delete(&account.id).await.unwrap();
-        assert_eq!(refused(world.validate(&bought).await), "PRINCIPAL_DISABLED");
-        assert_eq!(ann.list(0, "").await.unwrap().service_accounts, []);
-        for answer in [
-            ann.get(&account.id).await.map(drop), ann.disable(&account.id).await.map(drop), ann.enable(&account.id).await.map(drop),
-            ann.delete(&account.id).await, ann.add_secret(&account.id).await.map(drop),
-            ann.remove_secret(&account.id, &details.secrets[1].id, false).await,
-        ] {
-            assert_eq!(refused(answer), "NOT_FOUND");
-        }
-        let events: Vec<String> = trail(&world).await.into_iter().map(|(event, actor, _)| format!("{event} by {actor}")).collect();
-        let expected = ["created", "disabled", "enabled", "secret_added", "secret_removed", "secret_removed", "deleted"];
-        assert_eq!(events, expected.map(|what| format!("service_account.{what} by user")));
-        // The id stays taken, and nothing hangs on it.
-        let sql = world.sql().await;
-        assert_eq!(sql.count("SELECT count(*) AS n FROM service_accounts WHERE state = 'deleted'").await, 1);
-        for table in ["service_account_secrets", "service_account_roles", "service_account_certificates"] {
-            assert_eq!(sql.count(&format!("SELECT count(*) AS n FROM {table}")).await, 0, "{table}");
-        }
+        rotate_and_delete(&world, &ann, &account.id, &secret, &bought).await;
     }
 
     async fn an_instance_wide_account_acts_in_no_tenant(world: World) {
@@ -343,8 +350,8 @@ on_both! {
         stranger.add_secret(&account.id).await.unwrap();
         stranger.disable(&account.id).await.unwrap();
         // And workloads, by their own token and as the caller.
-        let robot = tenant_account(&world, &acme, &["owner"]).await;
-        let by_robot = stranger.with_token(token(&world, &robot).await);
+        let machine = tenant_account(&world, &acme, &["owner"]).await;
+        let by_robot = stranger.with_token(token(&world, &machine).await);
         by_robot.enable(&account.id).await.unwrap();
         let wide = instance_account(&world, &BOTH).await;
         let wide_token = token(&world, &wide).await;

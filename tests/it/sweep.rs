@@ -110,7 +110,7 @@ impl Scene {
         }
         let is_foreign = kind == "account elsewhere";
         let (client_id, client_secret, tenant) = (account.id, account.secret, acme.id.to_string());
-        Caller { client_id, client_secret, access_token, tenant, is_foreign, ..Caller::default() }
+        Caller { access_token, client_id, client_secret, tenant, is_foreign, ..Caller::default() }
     }
 
     /// A person of acme, or whoever is none, after what makes them of this kind.
@@ -299,9 +299,6 @@ fn follows_policy(method: &Method, way: &str, kind: &str, outcome: &str) {
     let by_token = match (kind, class) {
         (_, Access::Public | Access::Token) => None,
         ("nobody", _) => Some("TOKEN_MISSING"),
-        ("disabled account", _) => Some("PRINCIPAL_DISABLED"),
-        ("operator account" | "account elsewhere", Access::Tenant) => Some("NOT_A_MEMBER"),
-        ("account" | "account elsewhere", Access::Operator) => Some("PERMISSION_MISSING"),
         (
             "garbage"
             | "Basic scheme"
@@ -312,12 +309,14 @@ fn follows_policy(method: &Method, way: &str, kind: &str, outcome: &str) {
             _,
         ) => Some("TOKEN_INVALID"),
         ("expired", _) => Some("TOKEN_EXPIRED"),
-        ("disabled", _) => Some("PRINCIPAL_DISABLED"),
+        ("disabled" | "disabled account", _) => Some("PRINCIPAL_DISABLED"),
         ("logged out" | "revoked", _) => Some("SESSION_REVOKED"),
         ("must change", _) if !policy.accepts_must_change => Some("PASSWORD_CHANGE_REQUIRED"),
         ("narrowed token", _) if !policy.accepts_narrowed => Some("AUDIENCE_MISMATCH"),
         (
             "owner elsewhere"
+            | "operator account"
+            | "account elsewhere"
             | "member, another tenant's id"
             | "member, a random tenant's id"
             | "superuser, a random tenant's id"
@@ -327,7 +326,7 @@ fn follows_policy(method: &Method, way: &str, kind: &str, outcome: &str) {
         ("suspended", Access::Session | Access::Tenant | Access::Operator) | ("suspended tenant, session of none", Access::Tenant) => {
             Some("TENANT_SUSPENDED")
         }
-        ("member", Access::Tenant) => Some("PERMISSION_MISSING"),
+        ("member", Access::Tenant) | ("account" | "account elsewhere", Access::Operator) => Some("PERMISSION_MISSING"),
         ("member" | "admin" | "owner" | "owner elsewhere" | "removed member" | "suspended tenant, session of none", Access::Operator) => {
             Some("SUPERUSER_REQUIRED")
         }

@@ -126,7 +126,7 @@ on_both! {
         let beta = world.tenant("beta").await;
         for tenant_id in [beta.id.to_string(), "ext:nobody".to_owned(), "01890000-0000-7000-8000-000000000000".to_owned()] {
             let ask = Ask { tenant_id: &tenant_id, ..Ask::default() };
-            assert_eq!(refused(credentials(&world, &account.id, &account.secret, ask.clone()).await), "NOT_A_MEMBER");
+            assert_eq!(refused(credentials(&world, &account.id, &account.secret, ask).await), "NOT_A_MEMBER");
             let wide = instance_account(&world, &[]).await;
             assert_eq!(refused(credentials(&world, &wide.id, &wide.secret, ask).await), "NOT_A_MEMBER");
         }
@@ -149,8 +149,8 @@ on_both! {
         service_accounts::set_state(world.app(), by(), deleted.key(), AccountState::Deleted).await.unwrap();
         let (removed, removed_text) = service_accounts::add_secret(world.app(), by(), account.key(), None).await.unwrap();
         service_accounts::remove_secret(world.app(), by(), account.key(), removed.id, false).await.unwrap();
-        let expires = world.clock.now().plus(Duration::from_secs(1));
-        let (_, expired) = service_accounts::add_secret(world.app(), by(), account.key(), Some(expires)).await.unwrap();
+        let in_a_second = world.clock.now().plus(Duration::from_secs(1));
+        let (_, expired) = service_accounts::add_secret(world.app(), by(), account.key(), Some(in_a_second)).await.unwrap();
         world.pass(Duration::from_secs(1));
         // Well made, of a row that there never was; and of a row that there is, with another secret.
         let roots = &world.app().roots;

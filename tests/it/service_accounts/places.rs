@@ -24,7 +24,7 @@ on_both! {
         let (acme, beta) = (world.tenant("acme").await, world.tenant("beta").await);
         let own = tenant_account(&world, &acme, &["member"]).await;
         let foreign = tenant_account(&world, &beta, &["member"]).await;
-        let wide = instance_account(&world, &[]).await;
+        let instance = instance_account(&world, &[]).await;
         let gone = tenant_account(&world, &acme, &["member"]).await;
         domain::service_accounts::set_state(world.app(), operator(&world, Some(&acme)), gone.key(), AccountState::Deleted).await.unwrap();
         let ann = Caller::member(&world, &acme, "ann@example.com", &["owner"]).await;
@@ -34,8 +34,8 @@ on_both! {
         let acme_id = acme.id.to_string();
         let before = trail(&world).await;
         for (caller, place, others, known) in [
-            (&ann, acme_id.as_str(), [&foreign, &wide, &gone], &own), (&root, &acme_id, [&foreign, &wide, &gone], &own),
-            (&root, "", [&foreign, &own, &gone], &wide),
+            (&ann, acme_id.as_str(), [&foreign, &instance, &gone], &own), (&root, &acme_id, [&foreign, &instance, &gone], &own),
+            (&root, "", [&foreign, &own, &gone], &instance),
         ] {
             for method in [
                 "GetServiceAccount", "DisableServiceAccount", "EnableServiceAccount", "DeleteServiceAccount", "AddServiceAccountSecret",
@@ -64,7 +64,7 @@ on_both! {
             }
         }
         assert_eq!(trail(&world).await, before, "nothing was done");
-        for account in [&own, &foreign, &wide] {
+        for account in [&own, &foreign, &instance] {
             credentials(&world, &account.id, &account.secret, Ask::default()).await.unwrap();
         }
     }
