@@ -191,23 +191,23 @@ async fn refreshes_on_postgres(table: &mut Table, data: &Data, folder: &Path, ro
     let answer_file = folder.join("access_token");
     fs::write(&answer_file, data.access_token(0))?;
     let bare = Process::bare_update(data, &answer_file)?;
-    let (mut bare_loads, mut loads, mut statements) = (Vec::new(), Vec::new(), 0.0);
+    let (mut yardsticks, mut loads, mut statements) = (Vec::new(), Vec::new(), 0.0);
     for turn in 0..=ROUNDS {
         // Others in each turn: the tokens of the turn before are used up.
         let session = |number: usize| turn * IN_FLIGHT + number;
-        let bare_load = load::refreshes(&bare, |number| format!("{} 0", data.session_id(session(number))), IN_FLIGHT, round).await?;
+        let yardstick = load::refreshes(&bare, |number| format!("{} 0", data.session_id(session(number))), IN_FLIGHT, round).await?;
         let before = server.metric("doorward_store_statements_total").await?;
         let measured = load::refreshes(&server, |number| data.refresh_token(session(number)).to_owned(), IN_FLIGHT, round).await?;
         statements = (server.metric("doorward_store_statements_total").await? - before) / measured.calls_f64();
         if turn > 0 {
-            bare_loads.push(bare_load);
+            yardsticks.push(yardstick);
             loads.push(measured);
         }
     }
-    let (bare_load, measured) = (Load::median(bare_loads), Load::median(loads));
-    table.load("bare tonic and sqlx handler, one update, PostgreSQL", &bare_load, None);
-    table.load("refresh, PostgreSQL", &measured, Some(&bare_load));
-    let ratio = measured.per_second() / bare_load.per_second();
+    let (yardstick, measured) = (Load::median(yardsticks), Load::median(loads));
+    table.load("bare tonic and sqlx handler, one update, PostgreSQL", &yardstick, None);
+    table.load("refresh, PostgreSQL", &measured, Some(&yardstick));
+    let ratio = measured.per_second() / yardstick.per_second();
     table.row("refresh ÷ bare update, PostgreSQL", &times(ratio), "≥ 0.70", ratio >= 0.70);
     let rate = measured.per_second();
     table.row("refresh, PostgreSQL, one core for the server", &per_second(rate), "≥ 1500/s", rate >= 1_500.0);

@@ -105,7 +105,8 @@ on_both! {
         let second = world.refresh(&first.refresh_token).await.unwrap();
         assert_eq!((said(&second)["roles"].clone(), said(&second)["permissions"].clone()), (serde_json::json!([]), serde_json::json!([])));
         world.sql().await.execute("UPDATE roles SET permissions = '[\"new:one\"]'").await;
-        world.sql().await.execute("INSERT INTO membership_roles SELECT m.tenant_id, m.id, r.id FROM memberships m, roles r WHERE r.name = 'owner'").await;
+        let owners = "INSERT INTO membership_roles SELECT m.tenant_id, m.id, r.id FROM memberships m, roles r WHERE r.name = 'owner'";
+        world.sql().await.execute(owners).await;
         let third = world.refresh(&second.refresh_token).await.unwrap();
         assert_eq!(said(&third)["permissions"], serde_json::json!(["new:one"]));
     }
