@@ -11,7 +11,8 @@
 //! Everything of Doorward is asked of the real binary, `doorward serve` with its defaults. The server has one core and the load the other
 //! (and PostgreSQL), where `taskset` is found; for logins the server has both. Rounds of Doorward and of the bare handler take turns, so
 //! that a slow moment of the machine meets both. `DOORWARD_BENCH_SECONDS` is the length of a round (4), `DOORWARD_BENCH_TOKENS` how many
-//! distinct access tokens there are (50,000), `DOORWARD_BENCH_ONLY` one of `starts`, `validations`, `logins` and `refreshes`. The table is printed, and written as Markdown to `target/bench-report.md`.
+//! distinct access tokens there are (50,000), `DOORWARD_BENCH_ONLY` one of `starts`, `validations`, `logins` and `refreshes`. The table is
+//! printed, and written as Markdown to `target/bench-report.md`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what a bench is for")]
 
