@@ -13,11 +13,7 @@ use crate::{
     },
     error::{Error, Result},
     methods::{Access, Method, Policy},
-    store::{
-        facts::{self, About},
-        sessions::Device,
-        tenants::TenantKey,
-    },
+    store::{sessions::Device, tenants::TenantKey},
     values::{
         entropy::Entropy,
         permission::Permission,
@@ -204,17 +200,12 @@ impl Ctx {
     /// tenant's data.
     ///
     /// # Errors
-    /// [`Error::InvalidField`]; those of `Subject::with_facts` and `access::enter`; [`Error::PermissionMissing`].
+    /// [`Error::InvalidField`]; those of `Subject::about` and `access::enter`; [`Error::PermissionMissing`].
     pub async fn tenant(&self, app: &App, tenant_id: &str) -> Result<TenantScope> {
         let permission = self.permission()?;
         let key = tenant_key(tenant_id)?.ok_or_else(|| Error::field("tenant_id", "is needed"))?;
         let scope = match self.identity.principal.as_ref().ok_or(Error::TokenMissing)? {
-            Principal::User(subject) => {
-                let (session, about) = (subject.facts.session.id, About::Tenant(key.clone()));
-                let unit = move |db, about| async move { facts::find(&db, session, &about).await };
-                let found = app.store.read("tenant_facts", about, unit).await?;
-                subject.with_facts(found.ok_or(Error::SessionRevoked)?, self.now)?.tenant(Some(&key))?
-            }
+            Principal::User(subject) => subject.about(app, &key, self.now).await?.tenant(Some(&key))?,
             // Its facts are about its own tenant already, and it has no other.
             Principal::ServiceAccount(workload, _) => workload.tenant(Some(&key))?,
         };

@@ -312,6 +312,17 @@ impl Subject {
         Ok(subject)
     }
 
+    /// The same subject with the facts about a tenant, as they are now.
+    ///
+    /// # Errors
+    /// Those of [`Subject::with_facts`].
+    pub async fn about(&self, app: &App, key: &TenantKey, now: Timestamp) -> Result<Self> {
+        let (session, about) = (self.facts.session.id, About::Tenant(key.clone()));
+        let unit = move |db, about| async move { facts::find(&db, session, &about).await };
+        let found = app.store.read("tenant_facts", about, unit).await?;
+        self.with_facts(found.ok_or(Error::SessionRevoked)?, now)
+    }
+
     /// What the token takes away.
     #[must_use]
     pub const fn powers(&self) -> &Powers {

@@ -192,7 +192,9 @@ async fn open(tx: Tx, input: OpeningInput) -> Result<(User, Session, Option<Tena
         credentials::rehash(&tx, user.id, &verified.credential, passwords::ARGON2ID, phc).await?;
     }
     event.tenant_id = session.tenant_id;
-    mark_superuser(&mut event, scope.as_ref());
+    if scope.as_ref().is_some_and(TenantScope::is_superuser_access) {
+        audit::mark_superuser(&mut event);
+    }
     audit_events::insert(&tx, event).await?;
     Ok((user, session, scope))
 }
@@ -202,13 +204,6 @@ async fn open(tx: Tx, input: OpeningInput) -> Result<(User, Session, Option<Tena
 fn opens_under_the_same(before: &Before, now: Epochs) -> bool {
     let same = |before: Option<i64>, now: Option<i64>| before.is_none() || now.is_none() || before == now;
     before.instance == now.instance && same(before.tenant, now.tenant) && same(before.membership, now.membership)
-}
-
-/// An event of a session that only the superuser flag let into its tenant says so.
-pub(super) fn mark_superuser(event: &mut Row, scope: Option<&TenantScope>) {
-    if let (Some(details), Some(None)) = (event.details.as_object_mut(), scope.map(TenantScope::membership)) {
-        details.insert("superuser_access".to_owned(), true.into());
-    }
 }
 
 /// Binds a session to the epochs of this moment, and to a tenant that its user may act in, with the lifetimes of that tenant.

@@ -44,7 +44,7 @@ const CLOCKS_APART: Duration = Duration::from_mins(2);
 /// # Errors
 /// [`Error::InvalidField`] for a page size below 0 and for a page token that is not of this list and subject.
 pub async fn list(app: &App, subject: &Subject, page_size: i32, page_token: &str, now: Timestamp) -> Result<(Vec<Session>, String)> {
-    let asked = Page::read(app, LIST, subject, Vec::new(), page_size, page_token)?;
+    let asked = Page::read(app, LIST, pages::person(subject, Vec::new()), page_size, page_token)?;
     let user = subject.facts.user.id;
     let (before, limit) = (asked.after().map(SessionId::from_uuid), pages::ask(asked.limit()));
     let unit = move |db, ()| async move { facts::list_newest(&db, user, now, before, limit).await };

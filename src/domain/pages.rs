@@ -1,6 +1,7 @@
-//! Pages of a person's lists: how large one is, and where the next one begins.
+//! Pages of lists: how large one is, and where the next one begins.
 //!
-//! A page token is bound to the method, the subject and what else decides which rows the list has, so that it is good for nothing else.
+//! A page token is bound to the method, to whoever asks and to what else decides which rows the list has, so that it is good for nothing
+//! else.
 
 use uuid::Uuid;
 
@@ -18,25 +19,24 @@ const MAX_PAGE: usize = 100;
 
 /// The page that a request asks for.
 #[derive(Debug)]
-pub struct Page<'a> {
-    list: &'static str,
-    subject: &'a Subject,
-    filter: Vec<u8>,
+pub struct Page {
+    binding: Vec<Vec<u8>>,
     limit: usize,
     after: Option<Uuid>,
 }
 
-impl<'a> Page<'a> {
-    /// Reads the fields `page_size` and `page_token`. `list` is the method's full name; `filter` what else decides about the rows.
+impl Page {
+    /// Reads the fields `page_size` and `page_token`. `list` is the method's full name, `asker` who asks and what else decides about the rows.
     ///
     /// # Errors
-    /// [`Error::InvalidField`] for a page size below 0 and for a page token that is not of this list and subject.
-    pub fn read(app: &App, list: &'static str, subject: &'a Subject, filter: Vec<u8>, page_size: i32, page_token: &str) -> Result<Self> {
+    /// [`Error::InvalidField`] for a page size below 0 and for a page token that is not of this list and asker.
+    pub fn read(app: &App, list: &'static str, asker: impl IntoIterator<Item = Vec<u8>>, page_size: i32, page_token: &str) -> Result<Self> {
         let size = usize::try_from(page_size).map_err(|_| Error::field("page_size", "must not be negative"))?;
         let limit = if size == 0 { DEFAULT_PAGE } else { size.min(MAX_PAGE) };
-        let mut page = Self { list, subject, filter, limit, after: None };
+        let binding = std::iter::once(list.as_bytes().to_vec()).chain(asker).collect();
+        let mut page = Self { binding, limit, after: None };
         if !page_token.is_empty() {
-            let cursor = page.bound(|binding| PageToken::decode(page_token, &app.roots, binding));
+            let cursor = PageToken::decode(page_token, &app.roots, &page.bound());
             page.after = Some(cursor.map_err(|_| Error::field("page_token", "is not of this list"))?);
         }
         Ok(page)
@@ -57,13 +57,18 @@ impl<'a> Page<'a> {
     /// The token of the page behind a row.
     #[must_use]
     pub fn next(&self, app: &App, last: Uuid) -> String {
-        self.bound(|binding| PageToken::encode(&app.roots, binding, last))
+        PageToken::encode(&app.roots, &self.bound(), last)
     }
 
-    fn bound<T>(&self, use_it: impl FnOnce(&[&[u8]]) -> T) -> T {
-        let user = self.subject.facts.user.id.as_bytes();
-        use_it(&[self.list.as_bytes(), b"user", &user, &self.filter])
+    fn bound(&self) -> Vec<&[u8]> {
+        self.binding.iter().map(Vec::as_slice).collect()
     }
+}
+
+/// A person who asks, and what else decides about the rows.
+#[must_use]
+pub fn person(subject: &Subject, filter: Vec<u8>) -> [Vec<u8>; 3] {
+    [b"user".to_vec(), subject.facts.user.id.as_bytes().to_vec(), filter]
 }
 
 /// How many rows to read to know whether there are more than a page has.

@@ -147,7 +147,9 @@ async fn replace(tx: Tx, unit: Unit) -> Result<(Session, Option<TenantScope>)> {
     }
     store::sessions::insert(&tx, session.clone()).await?;
     let mut event = unit.event;
-    login::mark_superuser(&mut event, scope.as_ref());
+    if scope.as_ref().is_some_and(TenantScope::is_superuser_access) {
+        audit::mark_superuser(&mut event);
+    }
     audit_events::insert(&tx, event).await?;
     Ok((session, scope))
 }

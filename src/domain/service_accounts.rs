@@ -33,7 +33,10 @@
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::audit::{self, Event};
+use super::{
+    audit::{self, Event},
+    pages::{self, Page},
+};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -48,7 +51,6 @@ use crate::{
     values::{
         certificate::certificate_name,
         ids::{RoleId, ServiceAccountId},
-        page::PageToken,
         permission::{Permission, PermissionSet},
         text,
         time::Timestamp,
@@ -75,11 +77,8 @@ const MAX_PERMISSIONS: usize = 64;
 /// The most names in certificates that stand for one account.
 const MAX_CERTIFICATES: usize = 16;
 const ANOTHERS: &str = "stands for another service account";
-/// The page size where a request names none, and the largest page.
-const DEFAULT_PAGE: usize = 50;
-const MAX_PAGE: usize = 100;
 /// What page tokens of the list are bound to, beside whoever asks and where.
-const LIST: &[u8] = b"doorward.v1.ServiceAccountService/ListServiceAccounts";
+const LIST: &str = "doorward.v1.ServiceAccountService/ListServiceAccounts";
 
 /// What a service account is made of.
 #[derive(Debug, Default)]
@@ -267,27 +266,15 @@ pub async fn get(app: &App, by: &Administrator, id: ServiceAccountId) -> Result<
 /// # Errors
 /// [`Error::InvalidField`] for a page size below 0 and for a page token that is not of this list, place and caller.
 pub async fn list(app: &App, by: &Administrator, page_size: i32, page_token: &str) -> Result<(Vec<Details>, String)> {
-    let size = usize::try_from(page_size).map_err(|_| Error::field("page_size", "must not be negative"))?;
-    let limit = if size == 0 { DEFAULT_PAGE } else { size.min(MAX_PAGE) };
-    let asker = by.binding();
-    let binding: Vec<&[u8]> = std::iter::once(LIST).chain(asker.iter().map(Vec::as_slice)).collect();
-    let after = match page_token {
-        "" => None,
-        token => {
-            let cursor = PageToken::decode(token, &app.roots, &binding).map_err(|_| Error::field("page_token", "is not of this list"))?;
-            Some(ServiceAccountId::from_uuid(cursor))
-        }
-    };
+    let asked = Page::read(app, LIST, by.binding(), page_size, page_token)?;
+    let (after, limit) = (asked.after().map(ServiceAccountId::from_uuid), asked.limit());
     let unit = move |db, place| async move {
-        let ask = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        let mut found = accounts::list(&db, place, after, ask).await?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let last = found.last().map(|account| account.id).filter(|_| more);
-        Ok((detailed(&db, found).await?, last))
+        let mut found = accounts::list(&db, place, after, pages::ask(limit)).await?;
+        let more = pages::cut(&mut found, limit, |last| Some(last.id));
+        Ok((detailed(&db, found).await?, more))
     };
     let (page, more) = app.store.read("list_service_accounts", by.place(), unit).await?;
-    let next = more.map(|last| PageToken::encode(&app.roots, &binding, last.as_uuid())).unwrap_or_default();
+    let next = more.map(|last| asked.next(app, last.as_uuid())).unwrap_or_default();
     Ok((page, next))
 }
 

@@ -45,7 +45,7 @@ pub async fn first_page(app: &App, user: UserId, visible: Visible, powers: &Powe
 pub async fn list(app: &App, subject: &Subject, page_size: i32, page_token: &str) -> Result<(Vec<TenantView>, String)> {
     let visible = subject.visible();
     let only = if let Visible::Only(tenant) = visible { tenant.as_bytes().to_vec() } else { Vec::new() };
-    let asked = Page::read(app, LIST, subject, only, page_size, page_token)?;
+    let asked = Page::read(app, LIST, pages::person(subject, only), page_size, page_token)?;
     let after = asked.after().map(MembershipId::from_uuid);
     let (standings, more) = page(app, subject.facts.user.id, visible, after, asked.limit()).await?;
     let next = more.map(|last| asked.next(app, last.as_uuid())).unwrap_or_default();

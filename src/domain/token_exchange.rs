@@ -25,10 +25,7 @@ use crate::{
     app::App,
     ctx::tenant_key,
     error::{Error, Result},
-    store::{
-        facts::{self, About},
-        tenants::TenantKey,
-    },
+    store::{facts::About, tenants::TenantKey},
     values::{permission::Scope, time::Timestamp},
 };
 
@@ -72,7 +69,10 @@ pub async fn exchange(app: &App, request: Request) -> Result<TokenSet> {
     };
     let wanted =
         Wanted { audience: audience(app, &subject, request.wanted.audience)?, scope: refresh::narrower(own, request.wanted.scope)? };
-    let subject = about_tenant(app, *subject, asked.as_ref(), request.now).await?;
+    let subject = match (&asked, subject.token.claims.tid) {
+        (Some(key), None) => subject.about(app, key, request.now).await?,
+        _ => *subject,
+    };
     let tenant = tenant(&subject, asked.as_ref(), &Powers::narrowed(wanted.scope.clone()))?;
     let (access_token, expires_in) = tokens::mint_narrowed(app, &subject.token, tenant.as_ref(), &wanted, &request.client, request.now)?;
     Ok(TokenSet { access_token, expires_in, refresh_token: None, scope: wanted.scope })
@@ -98,14 +98,6 @@ fn audience(app: &App, subject: &Subject, asked: Vec<String>) -> Result<Vec<Stri
     let all = || own.iter().filter(|one| *one != issuer).cloned().collect();
     let narrowed: Vec<String> = if asked.is_empty() { all() } else { asked };
     if narrowed.is_empty() { Err(Error::field("audience", "is needed: the token has none but the issuer")) } else { Ok(narrowed) }
-}
-
-/// The subject with the facts about the tenant that is asked for, where its token is bound to none.
-async fn about_tenant(app: &App, subject: Subject, asked: Option<&TenantKey>, now: Timestamp) -> Result<Subject> {
-    let (Some(key), None) = (asked, subject.token.claims.tid) else { return Ok(subject) };
-    let (session, about) = (subject.facts.session.id, About::Tenant(key.clone()));
-    let found = app.store.read("tenant_facts", about, move |db, about| async move { facts::find(&db, session, &about).await }).await?;
-    subject.with_facts(found.ok_or(Error::SessionRevoked)?, now)
 }
 
 /// The tenant of the new token, entered with the powers of the new token.
