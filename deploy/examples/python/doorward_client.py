@@ -1,9 +1,13 @@
-"""What a backend needs to call Doorward well: channel options, a deadline, the right retries, and each reason as an HTTP answer.
+"""What a backend needs to call Doorward well: a channel, TLS, proof of who calls, a deadline, the right retries, and each reason as an
+HTTP answer.
 
 It knows no web framework; `fastapi_app.py` and `ninja_auth.py` are one page each on top of it. The stubs are made beside it:
 
     pip install -r requirements.txt
     python -m grpc_tools.protoc -I ../../../proto --python_out=. --grpc_python_out=. ../../../proto/doorward/v1/*.proto
+
+The environment says where Doorward is and who this backend is there; README.md has the list. It is read when this module is imported, so
+that a backend does not start over a mistake in it.
 """
 
 from __future__ import annotations
@@ -12,15 +16,25 @@ import json
 import logging
 import math
 import os
+import threading
+import time
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import grpc
 from doorward.v1 import auth_service_pb2 as pb
-from doorward.v1 import tenant_pb2, user_pb2
+from doorward.v1 import auth_service_pb2_grpc, tenant_pb2, user_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 # Seconds for one call, its repetitions included. Without a deadline a server that hangs would hang this backend too.
 TIMEOUT = 2.0
+# The part of an access token's life after which the next one is bought: what is left is for purchases that fail.
+RENEW_AFTER = 0.8
+# Seconds without another purchase after one that failed: a refused secret would be presented as often as this backend is called.
+PURCHASE_PAUSE = 0.5
 
 _SERVICE_CONFIG = {
     # Calls spread over all the addresses that the name has.
@@ -105,9 +119,117 @@ class Subject:
     tenant: tenant_pb2.TenantMembership
 
 
-def target() -> str:
-    """Where Doorward is. `dns:///` with a name that has every replica's address (a headless Service) lets calls spread over them."""
-    return os.environ.get("AUTH_TARGET", "dns:///127.0.0.1:50051")
+@dataclass(frozen=True)
+class Settings:
+    """Where Doorward is, and who this backend is there."""
+
+    # `dns:///` with a name that has every replica's address (a headless Service) lets calls spread over them.
+    target: str
+    # PEM. Without authorities there is no TLS, and nothing of what follows.
+    authorities: bytes | None
+    certificate: bytes | None
+    key: bytes | None = field(repr=False)
+    # A service account's id, and one of its secrets.
+    client_id: str
+    client_secret: str = field(repr=False)
+
+    @classmethod
+    def of_environment(cls) -> Settings:
+        """What the environment says, or a ValueError or OSError with what is wrong."""
+        names = "TARGET", "CA_FILE", "CERT_FILE", "KEY_FILE", "CLIENT_ID", "CLIENT_SECRET"
+        given = {name: os.environ[f"AUTH_{name}"] for name in names if f"AUTH_{name}" in os.environ}
+        for name in given:
+            # Taken for one that is not set, an empty AUTH_CA_FILE would send tokens in the clear.
+            if not given[name]:
+                raise ValueError(f"AUTH_{name} is empty")
+        for one, other in [("CERT_FILE", "KEY_FILE"), ("CLIENT_ID", "CLIENT_SECRET")]:
+            if (one in given) != (other in given):
+                raise ValueError(f"AUTH_{one} and AUTH_{other} belong together: set both or neither")
+        if "CLIENT_SECRET" in given and "CA_FILE" not in given:
+            raise ValueError("AUTH_CLIENT_SECRET needs AUTH_CA_FILE: a secret and its tokens never cross the wire in the clear")
+        if "CERT_FILE" in given and "CA_FILE" not in given:
+            raise ValueError("AUTH_CERT_FILE needs AUTH_CA_FILE: without TLS nobody is shown a certificate")
+        authorities, certificate, key = (Path(given[name]).read_bytes() if name in given else None for name in names[1:4])
+        target = given.get("TARGET", "dns:///127.0.0.1:50051")
+        return cls(target, authorities, certificate, key, given.get("CLIENT_ID", ""), given.get("CLIENT_SECRET", ""))
+
+    def transport(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(self.authorities, self.key, self.certificate)
+
+
+class Caller(grpc.AuthMetadataPlugin):
+    """Proves on every call which workload calls: `doorward-caller` with an access token that the service account's secret buys.
+
+    The token is kept, and shared by all channels of the process. A call for which none can be had fails with UNAVAILABLE: for this
+    backend's clients that is 503, whatever the cause, which the log tells.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # Held during a purchase, so that there is one at a time.
+        self._lock = threading.Lock()
+        self._token, self._failure = "", ""
+        self._bought_at = self._renew_at = self._expires_at = -math.inf  # By the monotonic clock.
+
+    def __call__(self, _: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback) -> None:
+        # gRPC gives each call a thread of its own here, that of `grpc.aio` too: it may wait.
+        if token := self._current():
+            callback((("doorward-caller", f"Bearer {token}"),), None)
+        else:
+            callback((), ConnectionError(self._failure))
+
+    def doubt(self) -> None:
+        """To be told of CALLER_UNAUTHENTICATED: the token may have been revoked before its time, and the secret still be good."""
+        # A call that is answered so long after the purchase was not made with a token of before.
+        if time.monotonic() > self._bought_at + TIMEOUT:
+            self._renew_at = self._expires_at = -math.inf
+
+    def _current(self) -> str | None:
+        # Whoever has a good token does not wait for the next one.
+        if self._lock.acquire(blocking=not self._is_good()):
+            try:
+                if time.monotonic() >= self._renew_at:
+                    self._buy()
+            finally:
+                self._lock.release()
+        return self._token if self._is_good() else None
+
+    def _is_good(self) -> bool:
+        return time.monotonic() < self._expires_at
+
+    def _buy(self) -> None:
+        grant = pb.ClientCredentialsGrant(client_id=self._settings.client_id, client_secret=self._settings.client_secret)
+        asked_at = time.monotonic()
+        try:
+            tokens = self._auth.IssueToken(pb.IssueTokenRequest(client_credentials=grant), timeout=TIMEOUT).tokens
+        except grpc.RpcError as error:
+            # Those that waited meanwhile hear the same: if each tried for itself, a silent Doorward would be waited for in turn.
+            self._renew_at = time.monotonic() + PURCHASE_PAUSE
+            self._failure = f"no access token for this backend: {_describe(error)}"
+        else:
+            self._token, self._bought_at = tokens.access_token, time.monotonic()
+            self._renew_at, self._expires_at = asked_at + RENEW_AFTER * tokens.expires_in, asked_at + tokens.expires_in
+
+    @cached_property
+    def _auth(self) -> auth_service_pb2_grpc.AuthServiceStub:
+        """A channel without this plugin, or the purchase would wait for itself."""
+        channel = grpc.secure_channel(self._settings.target, self._settings.transport(), options=OPTIONS)
+        return auth_service_pb2_grpc.AuthServiceStub(channel)
+
+
+# Nothing of gRPC is made here: it would not survive the fork of a server's workers.
+SETTINGS = Settings.of_environment()
+CALLER = Caller(SETTINGS) if SETTINGS.client_secret else None
+
+
+def open_channel(api: ModuleType) -> Any:
+    """The channel to Doorward, one for the life of the process: of `grpc` or of `grpc.aio`, whichever is given."""
+    if SETTINGS.authorities is None:
+        return api.insecure_channel(SETTINGS.target, options=OPTIONS)
+    credentials = SETTINGS.transport()
+    if CALLER is not None:
+        credentials = grpc.composite_channel_credentials(credentials, grpc.metadata_call_credentials(CALLER))
+    return api.secure_channel(SETTINGS.target, credentials, options=OPTIONS)
 
 
 def bearer_token(authorization: str | None) -> str:
@@ -139,10 +261,19 @@ def refused(reason: str, detail: str, retry_after: int = 1) -> Refused:
     return Refused(status, reason, detail, headers)
 
 
+def _describe(error: grpc.RpcError) -> str:
+    """A failed call, for operators: texts of the transport name addresses."""
+    trailers = dict(error.trailing_metadata() or ())
+    reason, request_id = trailers.get("doorward-reason", "without a reason"), trailers.get("x-request-id")
+    return f"{error.code().name} {reason}, request id {request_id}: {error.details()}"
+
+
 def refusal(error: grpc.RpcError) -> Refused:
     """A failed call, of `grpc` or of `grpc.aio`, as its HTTP answer."""
     trailers = dict(error.trailing_metadata() or ())
     reason = trailers.get("doorward-reason", "")
+    if reason == "CALLER_UNAUTHENTICATED" and CALLER is not None:
+        CALLER.doubt()
     details = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
     retry, bad = error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
     for detail in details.details:
@@ -155,9 +286,7 @@ def refusal(error: grpc.RpcError) -> Refused:
     if reason == "INVALID_FIELD" and not {violation.field for violation in bad.field_violations} <= _CLIENT_FIELDS:
         answer.status = 500
     if answer.status >= 500:
-        # For this backend's operators, not for its clients: texts of the transport name addresses.
-        logging.getLogger(__name__).error(
-            "Doorward: %s %s, request id %s: %s", error.code().name, reason, trailers.get("x-request-id"), error.details()
-        )
+        # For this backend's operators, not for its clients.
+        logging.getLogger(__name__).error("Doorward: %s", _describe(error))
         answer.detail = "try again later" if answer.status == 503 else "internal error"
     return answer

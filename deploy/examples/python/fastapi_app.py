@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import grpc
 from doorward.v1 import auth_service_pb2 as pb
 from doorward.v1 import auth_service_pb2_grpc, tenant_pb2, user_pb2
-from doorward_client import OPTIONS, TIMEOUT, Refused, Subject, bearer_token, refusal, subject, target
+from doorward_client import TIMEOUT, Refused, Subject, bearer_token, open_channel, refusal, subject
 from fastapi import Depends, FastAPI, Path, Request
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
@@ -20,8 +20,8 @@ from fastapi.security import HTTPBearer
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """One channel for the life of the process. Across a network a `secure_channel`, with TLS of Doorward's or in front of it."""
-    async with grpc.aio.insecure_channel(target(), options=OPTIONS) as channel:
+    """One channel for the life of the process, with TLS and as a known caller where the environment says so."""
+    async with open_channel(grpc.aio) as channel:
         yield {"auth": auth_service_pb2_grpc.AuthServiceStub(channel)}
 
 

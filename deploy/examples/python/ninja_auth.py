@@ -9,7 +9,7 @@ import grpc
 from django.http import HttpRequest, HttpResponse
 from doorward.v1 import auth_service_pb2 as pb
 from doorward.v1 import auth_service_pb2_grpc
-from doorward_client import OPTIONS, TIMEOUT, Refused, Subject, bearer_token, refusal, subject, target
+from doorward_client import TIMEOUT, Refused, Subject, bearer_token, open_channel, refusal, subject
 from ninja import NinjaAPI
 from ninja.security import HttpBearer
 
@@ -18,8 +18,8 @@ from ninja.security import HttpBearer
 def _auth() -> auth_service_pb2_grpc.AuthServiceStub:
     """One channel for the life of the process, made by the first request: a channel does not survive the fork of a server's workers.
 
-    Across a network it is a `secure_channel`, with TLS of Doorward's or in front of it."""
-    return auth_service_pb2_grpc.AuthServiceStub(grpc.insecure_channel(target(), options=OPTIONS))
+    With TLS and as a known caller where the environment says so."""
+    return auth_service_pb2_grpc.AuthServiceStub(open_channel(grpc))
 
 
 class Anonymous:
