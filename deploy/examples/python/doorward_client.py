@@ -62,7 +62,8 @@ OPTIONS = [
     ("grpc.keepalive_timeout_ms", 5_000),
     # The pause between attempts to connect grows to two minutes by default: a server that is back would be missed for so long.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # In spite of its name the time that one attempt has at least, its TLS handshake included.
+    ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # The same for the name's addresses: replicas that were replaced have new ones.
     ("grpc.dns_min_time_between_resolutions_ms", 2_000),
