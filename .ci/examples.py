@@ -1,7 +1,9 @@
-"""The backends of deploy/examples/python, served by uvicorn, against a real server on SQLite: what they answer to real requests.
+"""The backends of deploy/examples/python, served by uvicorn, against a real server on SQLite: what they answer to real requests, first in
+plain text, then over TLS, where the server demands known callers.
 
 Beside that: the table of reasons in README.md, in the contract and in the examples is one and the same, and only what is safe to
-repeat is repeated. `.ci/examples` starts it, in the virtual environment that the examples' requirements make.
+repeat is repeated. `.ci/examples` makes the certificates and starts it, in the virtual environment that the examples'
+requirements make.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent import futures
@@ -35,6 +38,8 @@ PASSWORD = "correct horse battery staple"
 ANSWER_LIMIT = 4.0
 # Seconds between two attempts of a channel to connect: two, and what gRPC adds by chance, and some.
 LONGEST_PAUSE = 3.5
+# The module that serves each example, and whether the tenant is in its path, or in a header.
+EXAMPLES = [("FastAPI", "fastapi_app:app", True), ("django-ninja", "ninja_app:application", False)]
 
 
 def check(what: str, holds: bool, seen: object) -> None:
@@ -106,6 +111,15 @@ class Doorward:
             self.process = subprocess.Popen([os.environ["DOORWARD"]], cwd=self.folder, env=self.environment, stdout=log, stderr=log)
         wait_until("Doorward becomes ready", START_LIMIT, lambda: is_ready(self.ops_addr))
 
+    def demand_callers(self, certificates: Path) -> None:
+        """From the next start on: TLS alone, and a known caller for every call."""
+        self.environment |= {
+            "DOORWARD__SERVER__TLS_CERT_FILE": str(certificates / "server.crt"),
+            "DOORWARD__SERVER__TLS_KEY_FILE": str(certificates / "server.key"),
+            "DOORWARD__SERVER__CLIENT_CA_FILE": str(certificates / "ca.crt"),
+            "DOORWARD__CALLERS__MODE": "required",
+        }
+
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
@@ -122,6 +136,12 @@ class Doorward:
         )  # fmt: skip
         check(f"doorward {' '.join(arguments)}", done.returncode == 0, done.stderr)
         return dict(json.loads(done.stdout))
+
+    def purchases(self, outcome: str) -> int:
+        """How often a service account's secret was presented since the start, with this outcome."""
+        with urllib.request.urlopen(f"http://{self.ops_addr}/metrics", timeout=5) as answer:
+            found = re.search(rf'^doorward_client_credentials_total{{outcome="{outcome}"}} (\d+)', answer.read().decode(), re.MULTILINE)
+        return int(found[1]) if found else 0
 
     def connections(self) -> int:
         """How many connections are open to the gRPC port, as the kernel counts them."""
@@ -164,11 +184,11 @@ class People:
 
 
 @contextmanager
-def served(folder: Path, module: str, port: int, target: str) -> Iterator[None]:
+def served(folder: Path, module: str, port: int, settings: dict[str, str]) -> Iterator[None]:
     with (folder / "backend.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "uvicorn", module, "--port", str(port), "--no-access-log"],
-            cwd=folder, env={**clean_environment(), "AUTH_TARGET": target}, stdout=log, stderr=log,
+            cwd=folder, env={**clean_environment(), **settings}, stdout=log, stderr=log,
         )  # fmt: skip
     try:
 
@@ -256,11 +276,131 @@ def outages(backend: Backend, people: People, doorward: Doorward) -> None:
     wait_until(f"{backend.name} finds Doorward again", LONGEST_PAUSE, lambda: backend.ask("GET", "/me", people.ann).status == 200)
 
 
-def one_channel(backend: Backend, people: People, doorward: Doorward) -> None:
+def at_once(backend: Backend, people: People, status: int) -> None:
     with futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: backend.ask("GET", "/me", people.ann).status, range(40)))
-    check(f"{backend.name}: 40 requests at once are served", answers == [200] * 40, answers)
+    check(f"{backend.name}: 40 requests at once are answered {status}", answers == [status] * 40, answers)
+
+
+def one_channel(backend: Backend, people: People, doorward: Doorward) -> None:
+    at_once(backend, people, 200)
     check(f"{backend.name}: one connection to Doorward", doorward.connections() == 1, doorward.connections())
+
+
+def known(backend: Backend, people: People) -> None:
+    """What a backend that is let in answers to good tokens and to bad ones."""
+    backend.answers(200, "ann@example.com", "GET", "/me", people.ann)
+    backend.answers(200, people.acme, "POST", f"/tenants/{people.acme}/sales", people.ann)
+    backend.answers(401, "TOKEN_INVALID", "GET", "/me", "garbage")
+
+
+def unknown(backend: Backend, people: People, status: int, reason: str) -> None:
+    """What a backend that is not let in answers, whatever the token: none of it is its clients' fault."""
+    for token in (people.ann, "garbage"):
+        for path in ("/me", "/greeting"):
+            backend.answers(status, reason, "GET", path, token)
+    backend.answers(status, reason, "POST", f"/tenants/{people.acme}/sales", people.ann)
+
+
+def bought_once(backend: Backend, people: People, doorward: Doorward) -> None:
+    """However many requests come at once to a backend that has no token yet."""
+    at_once(backend, people, 200)
+    known(backend, people)
+    check(f"{backend.name}: one token is bought", doorward.purchases("issued") == 1, doorward.purchases("issued"))
+    # One channel for the calls, and one for the purchases.
+    check(f"{backend.name}: two connections to Doorward", doorward.connections() == 2, doorward.connections())
+
+
+def revoked(backend: Backend, people: People, doorward: Doorward) -> None:
+    """The kept token is revoked and the secret is not: another token is bought, long before the old one would expire."""
+    doorward.command("service-account", "disable", "web", "--yes")
+    doorward.command("service-account", "enable", "web")
+    backend.answers(500, "CALLER_UNAUTHENTICATED", "GET", "/me", people.ann)
+    wait_until(f"{backend.name} buys another token", LONGEST_PAUSE, lambda: backend.ask("GET", "/me", people.ann).status == 200)
+    check(f"{backend.name}: one more token is bought", doorward.purchases("issued") == 2, doorward.purchases("issued"))
+
+
+def presented_rarely(backend: Backend, people: People, doorward: Doorward) -> None:
+    """A secret that is refused is not presented again for every request."""
+    from doorward_client import PURCHASE_PAUSE
+
+    start = time.monotonic()
+    unknown(backend, people, 503, "UNAVAILABLE")
+    at_once(backend, people, 503)
+    refused, most = doorward.purchases("refused"), 1 + (time.monotonic() - start) / PURCHASE_PAUSE
+    check(f"{backend.name}: a wrong secret is presented now and then", 1 <= refused <= most, f"{refused} times, of at most {most}")
+
+
+def renewed(backend: Backend, people: People, doorward: Doorward) -> None:
+    """A token that cannot be bought is an outage like any other, and heals like one. Then there always is a good one."""
+    from doorward_client import RENEW_AFTER
+
+    lifetime = 2
+    doorward.environment["DOORWARD__TOKENS__ACCESS_LIFETIME"] = f"{lifetime}s"
+    unavailable(backend, people)
+    doorward.start()
+    del doorward.environment["DOORWARD__TOKENS__ACCESS_LIFETIME"]
+    wait_until(f"{backend.name} buys a token", LONGEST_PAUSE, lambda: backend.ask("GET", "/me", people.ann).status == 200)
+    start = time.monotonic()
+    while time.monotonic() < start + 3 * lifetime:
+        backend.answers(200, "ann@example.com", "GET", "/me", people.ann)
+        time.sleep(0.05)
+    # The answers alone would not tell: Doorward's leeway for clocks is longer than these tokens live.
+    bought, wanted = doorward.purchases("issued"), 1 + int(3 / RENEW_AFTER)
+    check(f"{backend.name}: {wanted} tokens are bought in 3 lifetimes, each before the last expires", bought == wanted, bought)
+
+
+def proofs(folder: Path, port: int, people: People, doorward: Doorward, certificates: Path) -> None:
+    """Backends that prove who they are, by a secret or by a client certificate, and backends that do not."""
+    names = ["--name", "web", "--certificate", "spiffe://prod/ns/shop/sa/web"]
+    account = str(doorward.command("service-account", "create", *names, "--secret-file", "secret")["id"])
+    files = {file.name: str(file) for file in certificates.iterdir()}
+    tls = {"AUTH_TARGET": doorward.target, "AUTH_CA_FILE": files["ca.crt"]}
+    secret = {"AUTH_CLIENT_ID": account, "AUTH_CLIENT_SECRET": (doorward.folder / "secret").read_text()}
+    web, nobody = ({"AUTH_CERT_FILE": files[f"{who}.crt"], "AUTH_KEY_FILE": files[f"{who}.key"]} for who in ("web", "nobody"))
+    doorward.demand_callers(certificates)
+
+    for title, module, in_path in EXAMPLES:
+        backend = Backend(title, port, in_path)
+        doorward.start()
+        with served(folder, module, port, tls | secret):
+            bought_once(backend, people, doorward)
+            revoked(backend, people, doorward)
+        with served(folder, module, port, tls | web):
+            known(backend, people)
+        for stranger in ({}, nobody):
+            with served(folder, module, port, tls | stranger):
+                unknown(backend, people, 500, "CALLER_UNAUTHENTICATED")
+        with served(folder, module, port, tls | secret | {"AUTH_CA_FILE": files["stranger.crt"]}):
+            unknown(backend, people, 503, "UNAVAILABLE")
+        check(f"{title}: a server that is not trusted hears no secret", doorward.purchases("issued") == 2, doorward.purchases("issued"))
+        with served(folder, module, port, tls | secret | {"AUTH_CLIENT_SECRET": "wrong"}):
+            presented_rarely(backend, people, doorward)
+        doorward.stop()
+        with served(folder, module, port, tls | secret):
+            renewed(backend, people, doorward)
+        doorward.stop()
+        print(f"ok: {title}: TLS, callers by secret and by certificate, strangers, a token revoked and renewed", flush=True)
+
+
+def refuses_to_start(folder: Path, certificates: Path) -> None:
+    """Settings of a backend that are a mistake, and what it says of them."""
+    ca, crt, key = (str(certificates / name) for name in ("ca.crt", "web.crt", "web.key"))
+    for settings, said in [
+        ({"AUTH_CLIENT_ID": "i", "AUTH_CLIENT_SECRET": "s"}, "AUTH_CLIENT_SECRET needs AUTH_CA_FILE"),
+        ({"AUTH_CERT_FILE": crt, "AUTH_KEY_FILE": key}, "AUTH_CERT_FILE needs AUTH_CA_FILE"),
+        ({"AUTH_CA_FILE": ca, "AUTH_CERT_FILE": crt}, "AUTH_CERT_FILE and AUTH_KEY_FILE belong together"),
+        ({"AUTH_CA_FILE": ca, "AUTH_KEY_FILE": key}, "AUTH_CERT_FILE and AUTH_KEY_FILE belong together"),
+        ({"AUTH_CA_FILE": ca, "AUTH_CLIENT_SECRET": "s"}, "AUTH_CLIENT_ID and AUTH_CLIENT_SECRET belong together"),
+        ({"AUTH_CA_FILE": ca, "AUTH_CLIENT_ID": "i"}, "AUTH_CLIENT_ID and AUTH_CLIENT_SECRET belong together"),
+        ({"AUTH_CA_FILE": ""}, "AUTH_CA_FILE is empty"),
+        ({"AUTH_CA_FILE": "nowhere"}, "No such file or directory: 'nowhere'"),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-c", "import doorward_client"],
+            cwd=folder, env={**clean_environment(), **settings}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        check(f"{settings} is refused: {said}", done.returncode != 0 and said in done.stderr.splitlines()[-1], done.stderr)
 
 
 def tables_agree() -> None:
@@ -338,7 +478,7 @@ def connects_again_soon(port: int) -> None:
 
 
 def main() -> None:
-    ports = [int(port) for port in sys.argv[1:]]
+    certificates, ports = Path(sys.argv[1]), [int(port) for port in sys.argv[2:]]
     with tempfile.TemporaryDirectory() as name:
         folder, data = Path(name) / "backend", Path(name) / "doorward"
         shutil.copytree(ROOT / "deploy/examples/python", folder)
@@ -354,19 +494,22 @@ def main() -> None:
         print("ok: only ValidateSession is repeated, and only when it is UNAVAILABLE")
         connects_again_soon(ports[4])
         print("ok: a channel that lost its server tries again soon")
+        refuses_to_start(folder, certificates)
+        print("ok: settings that are a mistake are refused")
         doorward = Doorward(data, ports[:3])
         try:
             doorward.start()
             people = People(doorward)
-            for name, module, in_path in [("FastAPI", "fastapi_app:app", True), ("django-ninja", "ninja_app:application", False)]:
-                with served(folder, module, ports[3], doorward.target):
-                    backend = Backend(name, ports[3], in_path)
+            for title, module, in_path in EXAMPLES:
+                with served(folder, module, ports[3], {"AUTH_TARGET": doorward.target}):
+                    backend = Backend(title, ports[3], in_path)
                     tokens(backend, people)
                     rights(backend, people, doorward)
                     one_channel(backend, people, doorward)
                     outages(backend, people, doorward)
-                    print(f"ok: {name}: tokens, rights, one channel, outages", flush=True)
+                    print(f"ok: {title}: tokens, rights, one channel, outages", flush=True)
             doorward.stop()
+            proofs(folder, ports[3], people, doorward, certificates)
         except SystemExit:
             for log in (data / "server.log", folder / "backend.log"):
                 if log.exists():
