@@ -14,6 +14,7 @@
 //! | file | what |
 //! |---|---|
 //! | `connect.rs` | pools and their settings |
+//! | `lane.rs` | connections that go from one single statement to the next |
 //! | `schema.rs` | migrations under a lock, the check *required ⊆ applied* |
 //! | `backup.rs` | a copy of an SQLite database |
 //! | `errors.rs` | driver errors in the words of the house |
@@ -39,7 +40,7 @@ use std::{
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseExecutor, DatabaseTransaction, DbBackend, QueryResult, SqliteTransactionMode, Statement,
-    TransactionOptions, TransactionTrait,
+    TransactionOptions, TransactionTrait, Value,
 };
 
 use crate::{
@@ -56,6 +57,7 @@ mod entity;
 mod errors;
 pub mod facts;
 pub mod instance;
+mod lane;
 pub mod logins;
 pub mod memberships;
 mod metrics;
@@ -69,6 +71,8 @@ pub mod sessions;
 pub mod signing_keys;
 pub mod tenants;
 pub mod users;
+
+use lane::Lane;
 
 pub use connect::{Target, connect};
 
@@ -91,12 +95,19 @@ pub struct Store {
 struct Pools {
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    /// On PostgreSQL.
+    lane: Option<Lane>,
     since: Instant,
 }
 
 impl Pools {
-    fn new(writer: DatabaseConnection, reader: DatabaseConnection) -> Self {
-        Self { writer, reader, since: Instant::now() }
+    /// Pools whose statements are counted.
+    fn new(mut writer: DatabaseConnection, mut reader: DatabaseConnection, counted: &metrics::Counted) -> Self {
+        counted.watch(&mut writer);
+        counted.watch(&mut reader);
+        let lane = (writer.get_database_backend() == DbBackend::Postgres)
+            .then(|| Lane::new(writer.get_postgres_connection_pool().clone(), counted.statements()));
+        Self { writer, reader, lane, since: Instant::now() }
     }
 }
 
@@ -129,21 +140,25 @@ impl Db for Reader {
 
 /// The right to run one statement that writes, and no second one.
 #[derive(Debug)]
-pub struct Once(DatabaseConnection);
+pub struct Once(Pools);
 
 impl Once {
     /// Runs it to its very end. Who takes the first row and leaves has not heard of the commit yet: it comes after the rows, and SQLite's
     /// driver would not tell that it failed.
-    async fn run(self, statement: impl FnOnce(DbBackend) -> Statement + Send) -> Result<Vec<QueryResult>> {
-        let statement = statement(self.0.get_database_backend());
-        self.0.query_all_raw(statement).await.map_err(|e| errors::from_db(&e))
+    async fn run(self, sql: &'static str, values: Vec<Value>) -> Result<Vec<QueryResult>> {
+        let Self(Pools { writer, lane, .. }) = self;
+        if let Some(lane) = lane {
+            return lane.run(sql, values).await.map_err(|e| errors::from_sqlx(&e));
+        }
+        let statement = Statement::from_sql_and_values(writer.get_database_backend(), sql, values);
+        writer.query_all_raw(statement).await.map_err(|e| errors::from_db(&e))
     }
 }
 
 impl Store {
-    fn new(config: config::Database, mut pools: Pools) -> Self {
+    fn new(config: config::Database, writer: DatabaseConnection, reader: DatabaseConnection) -> Self {
         let counted = metrics::Counted::default();
-        counted.watch(&mut pools);
+        let pools = Pools::new(writer, reader, &counted);
         Self { config: Arc::new(config), pools: Arc::new(RwLock::new(pools)), answered: Arc::default(), counted }
     }
 
@@ -190,7 +205,7 @@ impl Store {
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
         let work = Arc::new(work);
-        let attempt = move |writer| transaction(writer, input.clone(), Arc::clone(&work));
+        let attempt = move |pools: Pools| transaction(pools.writer, input.clone(), Arc::clone(&work));
         self.repeated(name, attempt, then).await
     }
 
@@ -216,7 +231,7 @@ impl Store {
         F: Fn(Once, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
-        let attempt = move |writer| work(Once(writer), input.clone());
+        let attempt = move |pools| work(Once(pools), input.clone());
         self.repeated(name, attempt, then).await
     }
 
@@ -224,14 +239,14 @@ impl Store {
     async fn repeated<T, F, Fut>(&self, name: &'static str, attempt: F, then: impl FnOnce(&Result<T>) + Send + 'static) -> Result<T>
     where
         T: Send + 'static,
-        F: Fn(DatabaseConnection) -> Fut + Send + Sync + 'static,
+        F: Fn(Pools) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
-        let (store, writer) = (self.clone(), self.pools().writer);
+        let (store, pools) = (self.clone(), self.pools());
         let unit = async move {
             let mut attempts = 1;
             loop {
-                match attempt(writer.clone()).await {
+                match attempt(pools.clone()).await {
                     Err(Error::Conflict) if attempts < ATTEMPTS => {
                         store.counted.retry();
                         tracing::debug!(unit = name, attempts, "a unit of work lost a race and is tried again");
@@ -309,10 +324,9 @@ impl Store {
         if self.pools().since.elapsed() < RENEWAL_PAUSE {
             return Ok(false);
         }
-        let Some(mut fresh) = connect::anew(&self.config).await? else { return Ok(false) };
-        self.counted.watch(&mut fresh);
+        let Some(fresh) = connect::anew(&self.config).await? else { return Ok(false) };
         self.counted.renewal();
-        *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.pools.write().unwrap_or_else(PoisonError::into_inner) = Pools::new(fresh.clone(), fresh, &self.counted);
         Ok(true)
     }
 

@@ -15,7 +15,12 @@ use doorward::{
         tokens::{self, Wanted},
         users,
     },
-    store::{self, sessions::Device, tenants::Tenant, users::User},
+    store::{
+        self,
+        sessions::{Device, Session},
+        tenants::Tenant,
+        users::User,
+    },
     values::{
         entropy::Entropy,
         secret::{self, Password},
@@ -32,6 +37,8 @@ const PEOPLE: usize = 200;
 pub const LOGINS: usize = 16;
 /// Sessions that a transaction inserts.
 const BATCH: usize = 1_000;
+/// Sessions besides that are bound to a tenant.
+const BOUND: usize = 200;
 
 /// A filled database, and what is known of it.
 pub struct Data {
@@ -41,6 +48,7 @@ pub struct Data {
     pub tenant_id: String,
     access_tokens: Vec<String>,
     refresh_tokens: Vec<String>,
+    bound_refresh_tokens: Vec<String>,
     session_ids: Vec<String>,
 }
 
@@ -77,6 +85,11 @@ impl Data {
         self.refresh_tokens.get(index % self.refresh_tokens.len()).map_or("", String::as_str)
     }
 
+    /// The same of sessions that are bound to a tenant.
+    pub fn bound_refresh_token(&self, index: usize) -> &str {
+        self.bound_refresh_tokens.get(index % self.bound_refresh_tokens.len()).map_or("", String::as_str)
+    }
+
     /// The ids of the sessions.
     pub fn session_id(&self, index: usize) -> &str {
         self.session_ids.get(index % self.session_ids.len()).map_or("", String::as_str)
@@ -108,39 +121,64 @@ impl Data {
             tenant_id: homes.first().context("a tenant")?.id.to_string(),
             access_tokens: Vec::with_capacity(tokens),
             refresh_tokens: Vec::with_capacity(tokens),
+            bound_refresh_tokens: Vec::with_capacity(BOUND),
             session_ids: Vec::with_capacity(tokens),
         };
         while data.access_tokens.len() < tokens {
             data.sessions(&app, &people, BATCH.min(tokens - data.access_tokens.len())).await?;
         }
+        data.bound_sessions(&app, &people, homes.first().context("a tenant")?).await?;
         app.store.close().await;
         eprintln!("a data set of {PEOPLE} people and {tokens} sessions was made in {} s", start.elapsed().as_secs());
         Ok(data)
     }
 
     async fn sessions(&mut self, app: &App, people: &[User], count: usize) -> Result<()> {
-        let (now, mut opened) = (app.clock.now(), Vec::with_capacity(count));
+        let mut opened = Vec::with_capacity(count);
         for person in people.iter().cycle().take(count) {
-            let client_id = app.config.tokens.default_client_id.clone();
-            let opening = Opening { user_id: person.id, client_id, scope: None, device: Device::default(), must_change: false };
-            let (session, refresh) = sessions::prepare(app, opening, now)?;
-            let (access, _) = tokens::mint(app, &session, None, &Wanted::default(), now)?;
+            let (session, refresh) = session(app, person, None)?;
+            let (access, _) = tokens::mint(app, &session, None, &Wanted::default(), session.created_at)?;
             self.access_tokens.push(access.expose_secret().to_owned());
-            let refresh = refresh.and_then(|token| token.encode(&app.roots)).context("a refresh token")?;
-            self.refresh_tokens.push(refresh.expose_secret().to_owned());
+            self.refresh_tokens.push(refresh);
             self.session_ids.push(session.id.to_string());
             opened.push(session);
         }
-        app.store
-            .write("fill", opened, |tx, opened| async move {
-                for session in opened {
-                    store::sessions::insert(&tx, session).await?;
-                }
-                Ok(())
-            })
-            .await?;
-        Ok(())
+        insert(app, opened).await
     }
+
+    async fn bound_sessions(&mut self, app: &App, people: &[User], home: &Tenant) -> Result<()> {
+        let mut opened = Vec::with_capacity(BOUND);
+        for person in people.iter().cycle().take(BOUND) {
+            let (session, refresh) = session(app, person, Some(home))?;
+            self.bound_refresh_tokens.push(refresh);
+            opened.push(session);
+        }
+        insert(app, opened).await
+    }
+}
+
+/// A new session and its refresh token, good under the epochs that rows are made with.
+fn session(app: &App, person: &User, tenant: Option<&Tenant>) -> Result<(Session, String)> {
+    let client_id = app.config.tokens.default_client_id.clone();
+    let is_bound = tenant.is_some();
+    let opening = Opening { user_id: person.id, client_id, is_bound, scope: None, device: Device::default(), must_change: false };
+    let (mut session, refresh) = sessions::prepare(app, opening, app.clock.now())?;
+    if let Some(tenant) = tenant {
+        session.tenant_id = Some(tenant.id);
+        (session.epochs.tenant, session.epochs.membership) = (Some(0), Some(0));
+    }
+    let refresh = refresh.and_then(|token| token.encode(&app.roots)).context("a refresh token")?;
+    Ok((session, refresh.expose_secret().to_owned()))
+}
+
+async fn insert(app: &App, opened: Vec<Session>) -> Result<()> {
+    let unit = |tx, opened| async move {
+        for session in opened {
+            store::sessions::insert(&tx, session).await?;
+        }
+        Ok(())
+    };
+    Ok(app.store.write("fill", opened, unit).await?)
 }
 
 fn actor() -> Actor {

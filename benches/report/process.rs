@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -127,13 +128,33 @@ impl Drop for Process {
     }
 }
 
+/// Leaves the first core to the servers: this process, and what it starts from here on, works on the others. Where there is one core, or no
+/// `taskset`, everything works everywhere.
+pub fn leave_the_first_core() -> Result<()> {
+    let last = *LAST_CORE;
+    if last > 0 && *HAS_TASKSET {
+        let mut taskset = Command::new("taskset");
+        taskset.args(["-cp", &format!("1-{last}"), &std::process::id().to_string()]);
+        ensure!(taskset.stdout(Stdio::null()).status()?.success(), "taskset failed");
+    }
+    Ok(())
+}
+
+/// Asked before any core is left to others.
+static LAST_CORE: LazyLock<usize> = LazyLock::new(|| std::thread::available_parallelism().map_or(0, |cores| cores.get() - 1));
+static HAS_TASKSET: LazyLock<bool> =
+    LazyLock::new(|| Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success()));
+
 /// A program, on the cores that it may use as far as that can be said here.
 fn on(cores: Cores, program: &Path) -> Command {
-    let has_taskset = Command::new("taskset").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-    if cores == Cores::First && has_taskset {
-        let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(program);
-        return command;
+    if !*HAS_TASKSET {
+        return Command::new(program);
     }
-    Command::new(program)
+    let cores = match cores {
+        Cores::First => "0".to_owned(),
+        Cores::All => format!("0-{}", *LAST_CORE),
+    };
+    let mut command = Command::new("taskset");
+    command.args(["-c", &cores]).arg(program);
+    command
 }

@@ -103,8 +103,14 @@ pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
     let user_id = verified.user.id;
     let wanted = attempt.wanted.clone();
     let tenant = tenant_key(&attempt.tenant_id)?;
-    let opening =
-        Opening { user_id, client_id: attempt.client.id.clone(), scope: wanted.scope.clone(), device: attempt.device.clone(), must_change };
+    let opening = Opening {
+        user_id,
+        client_id: attempt.client.id.clone(),
+        is_bound: tenant.is_some(),
+        scope: wanted.scope.clone(),
+        device: attempt.device.clone(),
+        must_change,
+    };
     let (session, refresh) = sessions::prepare(app, opening, attempt.origin.time)?;
     let powers = Powers::capped(wanted.scope.clone());
     let about = audit::About { object_id: Some(user_id.to_string()), session_id: Some(session.id), ..audit::About::default() };

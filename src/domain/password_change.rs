@@ -79,6 +79,7 @@ pub async fn change(app: &App, subject: &Subject, change: Change) -> Result<(Tok
     let opening = Opening {
         user_id: subject.facts.user.id,
         client_id: old.client_id.clone(),
+        is_bound: old.tenant_id.is_some(),
         scope: scope.clone(),
         device: device(change.device, &old.device),
         must_change: false,

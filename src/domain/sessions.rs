@@ -48,6 +48,8 @@ pub struct Opening {
     pub user_id: UserId,
     /// The client whose refresh tokens it answers.
     pub client_id: String,
+    /// Whether it is to be bound to a tenant.
+    pub is_bound: bool,
     /// The cap.
     pub scope: Option<PermissionSet>,
     /// The device.
@@ -61,7 +63,7 @@ pub struct Opening {
 /// # Errors
 /// [`Error::Internal`] where the refresh token cannot be made.
 pub fn prepare(app: &App, opening: Opening, now: Timestamp) -> Result<(Session, Option<RefreshToken>)> {
-    let id = SessionId::generate(&app.entropy, &app.clock);
+    let id = SessionId::hinting(&app.entropy, &app.clock, opening.is_bound);
     let tokens = &app.config.tokens;
     let (idle, absolute) = if opening.must_change {
         (PASSWORD_CHANGE_LIFETIME, PASSWORD_CHANGE_LIFETIME)

@@ -14,7 +14,7 @@ use sea_orm::{
 
 use secrecy::ExposeSecret;
 
-use super::{Pools, Store, errors, refusal, schema};
+use super::{Store, errors, refusal, schema};
 use crate::{
     config,
     error::{Error, Result},
@@ -60,11 +60,11 @@ pub async fn connect(config: &config::Database, create: bool) -> Result<Store> {
             let writer = open(sqlite(config, 1, create)).await?;
             drop(first);
             let reader = open(sqlite(config, config.max_connections.max(1), false)).await?;
-            Ok(Store::new(config.clone(), Pools::new(writer, reader)))
+            Ok(Store::new(config.clone(), writer, reader))
         }
         Target::Postgres => {
             let pool = open(postgres(config)).await?;
-            Ok(Store::new(config.clone(), Pools::new(pool.clone(), pool)))
+            Ok(Store::new(config.clone(), pool.clone(), pool))
         }
     }
 }
@@ -73,14 +73,13 @@ pub async fn connect(config: &config::Database, create: bool) -> Result<Store> {
 ///
 /// # Errors
 /// [`Error::InvalidField`] for a URL that is none.
-pub(super) async fn anew(config: &config::Database) -> Result<Option<Pools>> {
+pub(super) async fn anew(config: &config::Database) -> Result<Option<DatabaseConnection>> {
     if Target::parse(config.url.expose_secret())? != Target::Postgres {
         return Ok(None);
     }
     let mut options = postgres(config);
     options.connect_lazy(true);
-    let pool = open(options).await?;
-    Ok(Some(Pools::new(pool.clone(), pool)))
+    open(options).await.map(Some)
 }
 
 async fn open(options: ConnectOptions) -> Result<DatabaseConnection> {

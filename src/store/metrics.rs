@@ -67,14 +67,17 @@ impl Counted {
         self.renewals.inc();
     }
 
-    /// Counts the statements of new pools.
-    pub(super) fn watch(&self, pools: &mut Pools) {
-        for pool in [&mut pools.writer, &mut pools.reader] {
-            let statements = self.statements.clone();
-            pool.set_metric_callback(move |_| {
-                statements.inc();
-            });
-        }
+    /// Counts the statements of a new pool.
+    pub(super) fn watch(&self, pool: &mut DatabaseConnection) {
+        let statements = self.statements.clone();
+        pool.set_metric_callback(move |_| {
+            statements.inc();
+        });
+    }
+
+    /// The counter of statements, for what goes past sea-orm's pool.
+    pub(super) fn statements(&self) -> Counter {
+        self.statements.clone()
     }
 }
 

@@ -119,3 +119,21 @@ ids! {
     /// One access token (`jti`, RFC 7519, section 4.1.7).
     TokenId,
 }
+
+impl SessionId {
+    /// Makes a new id that says in its last bit, one of the random ones, whether the session is bound to a tenant.
+    ///
+    /// It is a hint and nothing else: who holds a refresh token alone can guess from it which questions the session needs, and asks whether
+    /// the guess was right. What was imported may say anything.
+    #[must_use]
+    pub fn hinting(entropy: &Entropy, clock: &Clock, is_bound: bool) -> Self {
+        let id = entropy.uuid_v7(clock).as_u128();
+        Self(Uuid::from_u128(id & !1 | u128::from(is_bound)))
+    }
+
+    /// What [`SessionId::hinting`] was told, if it made this id.
+    #[must_use]
+    pub const fn hints_bound(&self) -> bool {
+        self.0.as_u128() & 1 == 1
+    }
+}

@@ -94,7 +94,8 @@ on_both! {
             call(&world, Request::new(access(garbage))).await.unwrap();
             call(&world, Request::new(refresh(garbage))).await.unwrap();
         }
-        let bent = format!("{}A", &tokens.refresh_token[..101]);
+        let (all_but_one, last) = tokens.refresh_token.split_at(101);
+        let bent = format!("{all_but_one}{}", if last == "A" { "B" } else { "A" });
         for garbage in [theirs.refresh_token.as_str(), &tokens.refresh_token[..80], &bent, "dw_rt_", "dw_ak_x"] {
             call(&world, Request::new(refresh(garbage))).await.unwrap();
         }

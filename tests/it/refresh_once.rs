@@ -1,13 +1,32 @@
 //! A refresh as one statement: that it is one, that its answer says what the slow way would say, that a step which was not committed is no
 //! answer, and how long the session goes on.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use doorward::{domain::roles::NewRoleRequest, pb::v1::TokenSet, store::tenants::Tenant};
+use doorward::{
+    domain::roles::NewRoleRequest,
+    pb::v1::TokenSet,
+    store::tenants::Tenant,
+    values::{ids::SessionId, opaque::RefreshToken},
+};
 use sea_orm::{ConnectionTrait as _, DbBackend};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use tokio::task::JoinSet;
+use uuid::Uuid;
 
-use crate::{harness::*, on_both, probe::*};
+use crate::{
+    access::{literal, set_tenant_state},
+    harness::*,
+    on_both,
+    probe::*,
+};
 
 /// A role with any name, at a level.
 async fn role_at(world: &World, tenant: &Tenant, name: &str, level: i32, permissions: &[&str]) {
@@ -75,6 +94,35 @@ on_both! {
         }
     }
 
+    async fn a_wrong_hint_costs_statements_and_decides_nothing(world: World) {
+        let ann = world.person("ann@example.com").await;
+        let acme = world.tenant("acme").await;
+        world.member(&acme, &ann, &["member"]).await;
+        let (plain, bound) = (world.login("ann@example.com").await, world.login_to("ann@example.com", &acme).await);
+        let sql = world.sql().await;
+        for (first, is_bound) in [(plain, false), (bound, true)] {
+            let right = RefreshToken::parse(&first.refresh_token, &world.app().roots).unwrap();
+            assert_eq!(right.session.hints_bound(), is_bound);
+            let wrong = SessionId::from_uuid(Uuid::from_u128(right.session.as_uuid().as_u128() ^ 1));
+            let (old, new) = (literal(&world, right.session.as_uuid()), literal(&world, wrong.as_uuid()));
+            assert_eq!(sql.execute(&format!("UPDATE sessions SET id = {new} WHERE id = {old}")).await, 1);
+            let mut token = RefreshToken { session: wrong, ..right }.encode(&world.app().roots).unwrap().expose_secret().to_owned();
+            for _ in 0..2 {
+                let (next, sent) = statements(&world, &token, Ask::default()).await;
+                assert_eq!(sent > 1, is_bound, "{sent} statements");
+                let (mut now, mut before) = (said(&next), said(&first));
+                assert_eq!(now["sid"].take(), wrong.to_string());
+                before["sid"].take();
+                assert_eq!(now, before);
+                token = next.refresh_token;
+            }
+            set_tenant_state(&world, &acme, "suspended").await;
+            let answer = if is_bound { "TENANT_SUSPENDED" } else { "OK" };
+            assert_eq!(word(world.refresh(&token).await), answer);
+            set_tenant_state(&world, &acme, "active").await;
+        }
+    }
+
     async fn every_way_tells_the_same_of_the_roles(world: World) {
         let ann = world.person("ann@example.com").await;
         let acme = world.tenant("acme").await;
@@ -130,6 +178,30 @@ on_both! {
         sql.execute("UPDATE memberships SET state = 'removed'").await;
         let fourth = world.refresh(&third.refresh_token).await.unwrap();
         assert_eq!(said(&fourth)["roles"], serde_json::json!([]));
+    }
+
+    async fn whoever_reads_gets_a_turn_beside_refreshes(world: World) {
+        let world = world.restart_with(|config| config.database.max_connections = 1).await;
+        world.person("ann@example.com").await;
+        let reader = world.login("ann@example.com").await;
+        let (mut refreshing, is_over) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+        for _ in 0..8 {
+            let (mut client, mut token, is_over) = (world.client(), world.login("ann@example.com").await.refresh_token, Arc::clone(&is_over));
+            refreshing.spawn(async move {
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    token = refresh_with(&mut client, &token).await.unwrap().refresh_token;
+                    count += 1;
+                }
+                count
+            });
+        }
+        for _ in 0..50 {
+            world.validate(&reader.access_token).await.unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let counts: Vec<u32> = refreshing.join_all().await;
+        assert!(!counts.contains(&0), "{counts:?}");
     }
 
     async fn a_step_that_was_not_committed_is_no_answer(world: World) {

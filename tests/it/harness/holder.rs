@@ -11,7 +11,7 @@ use doorward::pb::v1::{self, auth_service_client::AuthServiceClient, logout_requ
 use tonic::transport::Channel;
 
 use super::{
-    Replicas, Serves, refresh_with,
+    Replicas, Serves, bearer, refresh_with,
     told::{Told, told},
 };
 use crate::start::{login_request, validate_request};
@@ -25,12 +25,16 @@ pub enum Ending {
     Logout,
     /// By the refresh token.
     LogoutByRefresh,
+    /// By its id, as its owner.
+    Revoke,
+    /// With every other session of its owner.
+    RevokeAll,
     /// By a refresh token from before the one before, which ends the session for everybody.
     Reuse,
 }
 
 impl Ending {
-    pub const ALL: [Self; 3] = [Self::Logout, Self::LogoutByRefresh, Self::Reuse];
+    pub const ALL: [Self; 5] = [Self::Logout, Self::LogoutByRefresh, Self::Revoke, Self::RevokeAll, Self::Reuse];
 }
 
 /// Whether a session was ended.
@@ -133,6 +137,14 @@ impl Holder {
         let answer = match how {
             Ending::Logout => logout(client, Credential::AccessToken(newest.access_token)).await,
             Ending::LogoutByRefresh => logout(client, Credential::RefreshToken(newest.refresh_token)).await,
+            Ending::Revoke => {
+                let request = v1::RevokeSessionRequest { session_id: self.session_id.clone() };
+                told(client.revoke_session(bearer(request, &newest.access_token)).await).map(drop)
+            }
+            Ending::RevokeAll => {
+                let request = v1::RevokeAllSessionsRequest { keep_current: false };
+                told(client.revoke_all_sessions(bearer(request, &newest.access_token)).await).map(drop)
+            }
             Ending::Reuse => {
                 assert!(self.has_two_back());
                 match told(refresh_with(client, &self.sets[self.sets.len() - 3].refresh_token).await) {

@@ -112,6 +112,8 @@ impl Model {
             Step::Refresh(position) if self.is_old(position) => fits(is_unknown || refused("REFRESH_TOKEN_REUSED"), self.over()),
             Step::Refresh(position) => fits(position < self.generation && matches!(answer, Answer::Tokens(_)), self),
             Step::ChangePassword if self.is_over => fits(refused("SESSION_REVOKED"), self),
+            // A logout of what is over is done; who revokes has to be logged in.
+            Step::End if self.is_over => fits(is_unknown || *answer == Answer::Done || refused("SESSION_REVOKED"), self),
             Step::End | Step::ChangePassword => fits(is_unknown || *answer == Answer::Done, self.over()),
             Step::Check => fits(if self.is_over { refused("SESSION_REVOKED") } else { *answer == Answer::Done }, self),
             Step::PassGrace => Some(Self { past_grace: self.generation, ..self }),
