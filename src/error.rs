@@ -1,6 +1,6 @@
 //! The errors of the house: what can go wrong with a call, in the words of the contract.
 //!
-//! `store` and `domain` answer [`Error`]; only `grpc/status.rs` turns it into a wire status, and `cli` into a sentence and an exit code.
+//! `store` and `domain` answer [`enum@Error`]; only `grpc/status.rs` turns it into a wire status, and `cli` into a sentence and an exit code.
 //! A reason's name is the name in `proto/doorward/v1/errors.proto` without `ERROR_REASON_`; a test compares the two lists. To add one:
 //! the proto, and here a variant with its name, code and text.
 

@@ -9,7 +9,7 @@
 //! | one file per service | decode → call → encode |
 //! | `sessions.rs` | the part of `AuthService` about the subject's own sessions |
 //!
-//! **A new RPC**: the proto with its policy, a method here that takes its [`crate::ctx::Ctx`] by [`context`], a function in `domain`.
+//! **A new RPC**: the proto with its policy, a method here that takes its [`crate::ctx::Ctx`] by `context`, a function in `domain`.
 
 use tonic::{Request, Status};
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Everything here is done by every command that opens the database, so that none works on a database that `serve` would refuse; only
-//! [`schema`], which looks and changes nothing, does less.
+//! [`schema()`], which looks and changes nothing, does less.
 //!
 //! **The key file** of SQLite, `<database file>.key`, is written whole beside its place and linked there: of two first starts one makes
 //! it and the other reads it, and a crash leaves no half of one. A database that has rows but no key is refused: a new key would lock

@@ -2,7 +2,7 @@
 //!
 //! A fixed number of threads, each with memory blocks of its own that it uses again and again: allocating 19 MiB per hash costs a third
 //! of the speed and, under glibc, ten times the memory. Calls wait in a short queue. The queue is measured in time, by a running
-//! average of what a hash takes: a call whose turn would come after its deadline, or after [`MAX_WAIT`], is refused at once with
+//! average of what a hash takes: a call whose turn would come after its deadline, or after `MAX_WAIT`, is refused at once with
 //! OVERLOADED and told when to come back, and a job whose caller is gone by its turn is not started.
 //!
 //! ```text
