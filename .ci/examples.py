@@ -394,7 +394,7 @@ def refuses_to_start(folder: Path, certificates: Path) -> None:
         ({"AUTH_CA_FILE": ca, "AUTH_CLIENT_SECRET": "s"}, "AUTH_CLIENT_ID and AUTH_CLIENT_SECRET belong together"),
         ({"AUTH_CA_FILE": ca, "AUTH_CLIENT_ID": "i"}, "AUTH_CLIENT_ID and AUTH_CLIENT_SECRET belong together"),
         ({"AUTH_CA_FILE": ""}, "AUTH_CA_FILE is empty"),
-        ({"AUTH_CA_FILE": "nowhere"}, "No such file or directory: 'nowhere'"),
+        ({"AUTH_CA_FILE": "nowhere"}, "AUTH_CA_FILE cannot be read: [Errno 2] No such file or directory: 'nowhere'"),
     ]:
         done = subprocess.run(
             [sys.executable, "-c", "import doorward_client"],

@@ -52,7 +52,7 @@ pub async fn run(request: &Backup, config: &Config, format: Format) -> Result<()
         "Copied {} to {} ({} bytes).\n\
          {root} is not in it: keep a copy of that too, and apart from this one. Without it the copy opens for nobody;\n\
          whoever has both can make tokens.\n\
-         After a restore, run `doorward session revoke --everything`: the copy knows nothing of what was revoked after it was made.",
+         After a restore, run `doorward session revoke --everything --yes`: the copy knows nothing of what was revoked after it was made.",
         made.database.display(),
         request.file.display(),
         made.bytes

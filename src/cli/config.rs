@@ -13,6 +13,7 @@ use crate::config::{Config, InForce, Setting, Shown, setting::DEFAULT};
 
 const CHECK: &str = "\
 Exits with 0 when a first start would take the configuration, and with 1 and every problem when not.
+Whether the database is there and the ports are free shows at the start.
 
 Examples:
   doorward config check

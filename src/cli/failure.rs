@@ -107,9 +107,11 @@ fn missing(what: &str) -> String {
         "role" => "the tenant has no role of this name: see `doorward role list --tenant TENANT`".to_owned(),
         "session" => "there is no session of this id: see `doorward session list --user USER`".to_owned(),
         "service account" => "the service account was deleted meanwhile: see `doorward service-account list`".to_owned(),
-        "secret" => "the service account has no secret of this id: see `doorward service-account show ACCOUNT`".to_owned(),
+        "secret" => "the service account has no secret of this id: see `doorward service-account show ACCOUNT`, with --tenant for one of a tenant".to_owned(),
         "certificate name" => {
-            "this certificate name does not stand for the service account: see `doorward service-account show ACCOUNT`".to_owned()
+            "this certificate name does not stand for the service account: see `doorward service-account show ACCOUNT`, with --tenant for one \
+             of a tenant"
+                .to_owned()
         }
         "membership" => "the user is no member of the tenant: see `doorward member list --tenant TENANT`".to_owned(),
         other => format!("the {other} does not exist"),
@@ -120,7 +122,7 @@ const fn instead(taken: Taken) -> &'static str {
     match taken {
         Taken::Email => "`doorward user show ADDRESS` says by whom",
         Taken::Username => "`doorward user show NAME` says by whom",
-        Taken::Slug | Taken::TaxId | Taken::ExternalId => "`doorward tenant list --format json` says by which",
+        Taken::Slug | Taken::TaxId | Taken::ExternalId => "`doorward tenant list --format json` says whose it is",
         Taken::RoleName => "choose another, or see `doorward role list --tenant TENANT`",
         Taken::Member => "to change their roles, `doorward member remove --tenant TENANT --user USER` and add them again",
     }

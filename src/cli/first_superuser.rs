@@ -88,7 +88,8 @@ fn welcome(user: &User, password: &Password, server: &config::Server, grpc_addr:
     let name = user_name(user);
     let password = password.as_str();
     let login = json!({ "identifier": name, "password": password });
-    let change = json!({ "current_password": password, "new_password": "at least 15 characters" });
+    // Too short to be taken as it stands: who pastes it is told so, and does not get a password that everybody knows.
+    let change = json!({ "current_password": password, "new_password": "NEW_PASSWORD" });
     let entering = grpcurl::command(server, grpc_addr, &format!("-d '{login}'"));
     let bearer = "-H 'authorization: Bearer ACCESS_TOKEN'";
     let changing = grpcurl::command(server, grpc_addr, &format!("{bearer} -d '{change}'"));

@@ -3,7 +3,16 @@
 use std::net::SocketAddr;
 
 use super::{failure::shell_word, health::reachable};
-use crate::config::Server;
+use crate::config::{CallersMode, Config, Server};
+
+/// What the command needs besides where every call needs a known caller; capitals stand for what only its user has.
+pub(super) fn caller(config: &Config) -> &'static str {
+    match config.callers.mode() {
+        CallersMode::Optional => "",
+        CallersMode::Required if config.server.client_ca_file.is_some() => "-cert CERTIFICATE -key KEY",
+        CallersMode::Required => "-H 'doorward-caller: Bearer TOKEN'",
+    }
+}
 
 /// The command up to the address of the gRPC listener, with these flags.
 ///

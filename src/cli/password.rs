@@ -121,7 +121,11 @@ fn prompt() -> Result<Password, Failure> {
     };
     let password = Password::new(ask("New password: ")?);
     let again = Password::new(ask("The same password again: ")?);
-    if password.as_str() == again.as_str() { Ok(password) } else { Err(Failure::new("the two passwords are not the same: try again")) }
+    if password.as_str() == again.as_str() {
+        Ok(password)
+    } else {
+        Err(Failure::new("the two passwords are not the same: nothing was changed"))
+    }
 }
 
 /// Lets Ctrl-C end the command with the terminal as it is now: the prompt switches the echo off, and would leave it so.

@@ -57,7 +57,8 @@ async fn serve(config: Config, told: watch::Receiver<Stop>, reload: Reload) -> R
     let (grpc, ops) = (server.grpc_addr(), server.ops_addr());
     let tls = app.config.server.tls_files().is_some();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %grpc, %ops, tls, "serving");
-    tracing::info!("try it: {} list", grpcurl::command(&app.config.server, grpc, ""));
+    let caller = grpcurl::caller(&app.config);
+    tracing::info!("try it: {} list", grpcurl::command(&app.config.server, grpc, caller));
     let cut = server.run(app).await;
     if cut > 0 {
         tracing::warn!(connections = cut, "stopped; connections were cut that did not end in time");

@@ -145,7 +145,10 @@ async fn set_policy(desk: &Desk, request: &SetPolicy) -> Result<(), Failure> {
     let changed = policy::set(&desk.app, tenant.id, lifetimes, desk.actor()).await?;
     let longest = desk.app.config.tokens.max_access_lifetime;
     if lifetimes.is_some_and(|own| own.access() > longest) {
-        output::note(&format!("tokens.max_access_lifetime is {}: access tokens live no longer than that", duration::write(longest)));
+        output::note(&format!(
+            "tokens.max_access_lifetime is {}: until it is raised, the tenant's access tokens live no longer than that",
+            duration::write(longest)
+        ));
     }
     let text = if changed {
         format!("The tenant {slug} has {said}.")

@@ -32,8 +32,9 @@
 //!
 //! **One statement.** The update itself checks everything again: client, expiries, the states and epochs of instance, user, tenant and
 //! membership. Of many parallel calls one moves the row; the others find themselves one generation behind, within the grace. A refresh that
-//! asks for nothing special is that update and nothing else. Where it matches no row, or where the request asks for a scope or a tenant, a
-//! transaction tries again and judges what it then reads, so that a request for more than the session has does not use the token up.
+//! asks for nothing special is that update and nothing else, of a session without tenant and scope not even a transaction around it. Where
+//! it matches no row, or where the request asks for a scope or a tenant, the transaction judges what it then reads. What cannot be answered
+//! is rolled back, so that neither a request for more than the session has nor a row that was broken by hand uses the token up.
 //!
 //! **Whose.** A session works for its client only. A session of callers without an identity (`tokens.default_client_id`), or one that was
 //! imported, becomes in the same update that of the first known caller that refreshes it.
@@ -130,11 +131,13 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
         now,
         idle_lifetime: app.config.tokens.idle_lifetime,
     };
-    let asks_for_less = !request.tenant_id.is_empty() || request.wanted.scope.is_some();
-    let at_once = if asks_for_less { None } else { at_once(app, &rotation).await? };
+    let asks_for_less = asks_for_less(&request.tenant_id, request.wanted.scope.as_ref());
+    // The id is a hint only: of a session that is bound all the same, this moves nothing.
+    let is_plain = !asks_for_less && !rotation.id.hints_bound();
+    let at_once = if is_plain { at_once(app, &rotation).await? } else { None };
     let refreshed = match at_once {
         Some(refreshed) => refreshed,
-        // In a box: the way that is taken next to never is not to weigh on the other.
+        // In a box: the longer way is not to weigh on the shorter.
         None => Box::pin(judged(app, rotation, request.tenant_id, request.wanted.scope, request.origin)).await?,
     };
     let wanted = Wanted { scope: refreshed.cap, audience: request.wanted.audience };
@@ -142,7 +145,12 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
     Ok(TokenSet { access_token, expires_in, refresh_token: successor.encode(&app.roots), scope: wanted.scope })
 }
 
-/// The ordinary refresh: one statement. None where something is not ordinary.
+/// Whether there is more to decide than whether the session goes on.
+const fn asks_for_less(tenant_id: &str, cap: Option<&PermissionSet>) -> bool {
+    !tenant_id.is_empty() || cap.is_some()
+}
+
+/// The ordinary refresh of a session without tenant and scope: one statement. None where something is otherwise.
 async fn at_once(app: &App, rotation: &Rotation) -> Result<Option<Refreshed>> {
     let metrics = Arc::clone(&app.metrics);
     let unit = |once, rotation: Rotation| async move {
@@ -263,9 +271,13 @@ const fn counted(error: &Error) -> Option<Counted> {
 /// The transaction. An error leaves no trace, so a request for more than the session has does not use the token up.
 async fn take_step(tx: Tx, step: Step) -> Result<Outcome> {
     let rotated = rotation::rotate(&tx, &step.rotation).await?;
+    let is_healed = rotated.is_none();
+    if let Some(rotated) = rotated.filter(|_| !asks_for_less(&step.tenant_id, step.cap.as_ref())) {
+        return Ok(Outcome::Refreshed(Box::new(moved_on(rotated, step.rotation)?)));
+    }
     let found = facts::find(&tx, step.rotation.id, &About::Own).await?;
     let Some(mut facts) = found else { return Ok(Outcome::Refused(Counted::Revoked, Error::SessionRevoked)) };
-    if !rotated {
+    if is_healed {
         if let Some((counted, error)) = judge_refusal(&facts, &step) {
             return Ok(Outcome::Refused(counted, error));
         }
@@ -275,7 +287,7 @@ async fn take_step(tx: Tx, step: Step) -> Result<Outcome> {
             Generation::Foreign => return Ok(Outcome::Refused(Counted::Invalid, Error::TokenInvalid)),
         }
     }
-    answer(&facts, step, !rotated)
+    answer(&facts, step, is_healed)
 }
 
 /// Why the update matched no row, where it is not the generation.

@@ -149,9 +149,11 @@ pub async fn create(app: &App, by: Administrator, new: NewAccount) -> Result<(De
 fn check(by: &Administrator, new: &NewAccount) -> Result<()> {
     text::required_text(&new.name, MAX_NAME).map_err(|e| Error::field("name", e.to_string()))?;
     match by.place() {
-        Place::Instance if !new.roles.is_empty() => return Err(Error::field("roles", "are for accounts of a tenant")),
+        Place::Instance if !new.roles.is_empty() => {
+            return Err(Error::field("roles", "must be empty for an instance-wide account: roles are a tenant's"));
+        }
         Place::Tenant(_) if !new.permissions.is_empty() => {
-            return Err(Error::field("permissions", "are for instance-wide accounts: one of a tenant has roles"));
+            return Err(Error::field("permissions", "must be empty for an account of a tenant, which has roles"));
         }
         Place::Instance | Place::Tenant(_) => {}
     }

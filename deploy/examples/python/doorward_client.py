@@ -136,7 +136,7 @@ class Settings:
 
     @classmethod
     def of_environment(cls) -> Settings:
-        """What the environment says, or a ValueError or OSError with what is wrong."""
+        """What the environment says, or a ValueError with what is wrong."""
         names = "TARGET", "CA_FILE", "CERT_FILE", "KEY_FILE", "CLIENT_ID", "CLIENT_SECRET"
         given = {name: os.environ[f"AUTH_{name}"] for name in names if f"AUTH_{name}" in os.environ}
         for name in given:
@@ -150,12 +150,19 @@ class Settings:
             raise ValueError("AUTH_CLIENT_SECRET needs AUTH_CA_FILE: a secret and its tokens never cross the wire in the clear")
         if "CERT_FILE" in given and "CA_FILE" not in given:
             raise ValueError("AUTH_CERT_FILE needs AUTH_CA_FILE: without TLS nobody is shown a certificate")
-        authorities, certificate, key = (Path(given[name]).read_bytes() if name in given else None for name in names[1:4])
+        authorities, certificate, key = (_read(name, given[name]) if name in given else None for name in names[1:4])
         target = given.get("TARGET", "dns:///127.0.0.1:50051")
         return cls(target, authorities, certificate, key, given.get("CLIENT_ID", ""), given.get("CLIENT_SECRET", ""))
 
     def transport(self) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(self.authorities, self.key, self.certificate)
+
+
+def _read(name: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"AUTH_{name} cannot be read: {error}") from error
 
 
 class Caller(grpc.AuthMetadataPlugin):

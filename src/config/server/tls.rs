@@ -217,15 +217,18 @@ fn no_certificate(number: usize) -> String {
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|problem| match problem {
-        pem::Error::NoItemsFound if pem.windows(9).any(|part| part == b"ENCRYPTED") => {
-            "names a file whose key is encrypted: write it without a passphrase (openssl pkey -in FILE -out NEW-FILE)".to_owned()
-        }
+        _ if pem.windows(LEGACY_ENCRYPTION.len()).any(|part| part == LEGACY_ENCRYPTION) => ENCRYPTED.to_owned(),
+        pem::Error::NoItemsFound if pem.windows(9).any(|part| part == b"ENCRYPTED") => ENCRYPTED.to_owned(),
         pem::Error::NoItemsFound => {
             "names a file without a private key: it must be the one of server.tls_cert_file in PEM, with BEGIN PRIVATE KEY".to_owned()
         }
         problem => no_pem(problem),
     })
 }
+
+const ENCRYPTED: &str = "names a file whose key is encrypted: write it without a passphrase (openssl pkey -in FILE -out NEW-FILE)";
+/// What older programs write around an encrypted key, where the parser finds only broken base64.
+const LEGACY_ENCRYPTION: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
 /// Without the parser's words: they quote the file, and it may be one of a key.
 fn no_pem(_problem: pem::Error) -> String {

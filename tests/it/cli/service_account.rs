@@ -165,7 +165,7 @@ fn a_secret_goes_to_a_new_file_for_its_owner_alone() {
     assert_ne!(fs::read_to_string(place.file("next.secret")).unwrap(), first);
     // What is refused leaves no file.
     let refused = ["service-account", "create", "--name", "x", "--role", "sales", "--secret-file", "x.secret"];
-    place.run(&refused).refused(&["--role: are for accounts of a tenant"]);
+    place.run(&refused).refused(&["--role: must be empty for an instance-wide account"]);
     assert!(!place.file("x.secret").exists());
     let both = ["service-account", "create", "--name", "x", "--no-secret", "--secret-file", "x.secret"];
     assert_eq!(place.run(&both).code, 2);
@@ -202,7 +202,8 @@ fn what_an_account_may_not_have_is_told_by_its_flag() {
     let create = |words: &[&str]| place.run(&[&["service-account", "create", "--name", "x"], words].concat());
     create(&["--permission", "sales:write"]).refused(&["--permission: must be for a resource that begins with doorward."]);
     create(&["--permission", "*:*"]).refused(&["--permission: "]);
-    create(&["--tenant", "acme", "--permission", "doorward.audit:read"]).refused(&["--permission: are for instance-wide accounts"]);
+    create(&["--tenant", "acme", "--permission", "doorward.audit:read"])
+        .refused(&["--permission: must be empty for an account of a tenant"]);
     create(&["--tenant", "acme", "--role", "chief"]).refused(&["the tenant has no role of this name", "doorward role list --tenant acme"]);
     place.run(&["service-account", "create", "--name", " "]).refused(&["--name: must not be empty"]);
     assert_eq!(place.run(&["service-account", "create"]).code, 2);

@@ -70,16 +70,12 @@ impl<S> Servers<S> {
 
     async fn end(&self, client: &mut AuthServiceClient<Channel>, session: &Session, choice: u64) -> Answer {
         use v1::logout_request::Credential;
-        let credential = match choice % 5 {
+        let credential = match choice % 4 {
             0 => Credential::AccessToken(session.access_token.clone()),
             1 => Credential::RefreshToken(session.refresh_token.clone()),
             2 => {
                 let request = bearer(v1::RevokeSessionRequest { session_id: session.id.clone() }, &session.access_token);
                 return answer(told(client.revoke_session(request).await).map(|_| Answer::Done));
-            }
-            3 => {
-                let request = bearer(v1::RevokeAllSessionsRequest { keep_current: false }, &session.access_token);
-                return answer(told(client.revoke_all_sessions(request).await).map(|_| Answer::Done));
             }
             _ => {
                 revocation::revoke(&self.app, session.id.parse().unwrap(), cli()).await.unwrap();

@@ -41,8 +41,11 @@ async fn files_that_are_not_what_they_should_be_are_refused_at_start() {
         CertificateParams::new(["web".to_owned()]).unwrap().self_signed(&key).unwrap().pem()
     };
     let encrypted = server.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    // As `openssl ecparam` and `openssl rsa` used to write them.
+    let headers = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00112233445566778899AABBCCDDEEFF\n\n";
+    let long_encrypted = server.key.replace("-----BEGIN PRIVATE KEY-----\n", headers).replace("END PRIVATE", "END EC PRIVATE");
     let remove = |files: &TlsFiles, name: &str| fs::remove_file(files.path(name)).unwrap();
-    let cases: [(&str, Breaks<'_>, &str, &str); 24] = [
+    let cases: [(&str, Breaks<'_>, &str, &str); 25] = [
         ("tls.crt", &|files| remove(files, "tls.crt"), KEYS[0], "cannot be read: No such file"),
         ("tls.key", &|files| remove(files, "tls.key"), KEYS[1], "cannot be read: No such file"),
         ("ca.crt", &|files| remove(files, "ca.crt"), KEYS[2], "cannot be read: No such file"),
@@ -54,6 +57,7 @@ async fn files_that_are_not_what_they_should_be_are_refused_at_start() {
         ("tls.key", &|files| files.write("tls.key", "key\n"), KEYS[1], "without a private key"),
         ("tls.key", &|files| files.write("tls.key", &server.cert), KEYS[1], "without a private key"),
         ("tls.key", &|files| files.write("tls.key", &encrypted), KEYS[1], "is encrypted: write it without a passphrase"),
+        ("tls.key", &|files| files.write("tls.key", &long_encrypted), KEYS[1], "is encrypted: write it without a passphrase"),
         ("ca.crt", &|files| files.write("ca.crt", "authority\n"), KEYS[2], "without a certificate"),
         ("tls.crt", &|files| files.write("tls.crt", &server.cert[..200]), KEYS[0], "PEM is broken"),
         ("tls.key", &|files| files.write("tls.key", &server.key[..100]), KEYS[1], "PEM is broken"),
