@@ -5,7 +5,8 @@
 //!                                  │                              └► Desk (an opened service) ─► user | tenant | role | member |
 //!                                  │                                                            service-account | session | demo
 //!                                  └► config, secret, completions, health: need neither logging nor a database
-//! exit codes: 0 done · 1 refused or failed, with one sentence on standard error · 2 typed wrongly (clap)
+//! exit codes: 0 done · 1 refused or failed, with one sentence on standard error · 2 words or flags that cannot be read (clap) ·
+//! 130 interrupted at a question
 //! ```
 //!
 //! | file | what |
@@ -93,9 +94,10 @@ pub struct Cli {
 const GLOBAL: &str = "Options of every command";
 const EXAMPLES: &str = "\
 Exit codes:
-  0  done
-  1  refused or failed, with a sentence on standard error that says what to do next
-  2  typed wrongly
+  0    done
+  1    refused or failed, with a sentence on standard error that says what to do next
+  2    words or flags that cannot be read
+  130  interrupted at a question
 
 What ends or replaces something says what it would do and asks at a terminal; elsewhere it needs --yes.
 

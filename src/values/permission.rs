@@ -32,7 +32,7 @@ pub enum ScopeError {
     #[error("must not have more than {SCOPE_MAX} entries")]
     TooMany,
     /// An entry is no permission, or there is other white space than one space between two.
-    #[error("must be permissions with one space between: {0}")]
+    #[error("is no list of permissions with one space between; each {0}")]
     Entry(#[from] PermissionError),
 }
 

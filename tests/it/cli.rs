@@ -19,7 +19,7 @@ use nix::{
     fcntl::OFlag,
     pty::{grantpt, posix_openpt, ptsname_r, unlockpt},
 };
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -122,7 +122,7 @@ impl Place {
 fn on_database<T>(file: &std::path::Path, work: impl AsyncFnOnce(&DatabaseConnection) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let db = Database::connect(format!("sqlite://{}?mode=rwc", file.display())).await.unwrap();
+        let db = crate::harness::connection(format!("sqlite://{}?mode=rwc", file.display())).await;
         let answer = work(&db).await;
         db.close().await.unwrap();
         answer
@@ -159,6 +159,8 @@ impl Ran {
     fn done(self) -> Self {
         // The first command of a place makes its database, and says so.
         let err = self.err.replace(&format!("doorward: {NEW_DATABASE}\n"), "");
+        // A busy machine makes a start take long, which is told of too.
+        let err: String = err.split_inclusive('\n').filter(|line| !line.contains("WARN still waiting: ")).collect();
         assert_eq!((self.code, err.as_str()), (0, ""), "{self:?}");
         Self { err, ..self }
     }

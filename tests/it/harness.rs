@@ -303,7 +303,7 @@ impl World {
 
     /// A connection to the database past the service, for manual SQL.
     pub async fn sql(&self) -> Sql {
-        Sql(Database::connect(ConnectOptions::new(database_url(&self.config))).await.unwrap())
+        Sql(connection(database_url(&self.config)).await)
     }
 
     /// How many audit rows there are of an event.
@@ -326,6 +326,13 @@ impl Default for Person<'_> {
     fn default() -> Self {
         Self { email: None, username: None, full_name: "Ann Example", superuser: false, password: Some(PASSWORD), must_change: false }
     }
+}
+
+/// Connections of a test's own. Without lifetimes: the driver's task that looks over idle ones can go on for ever (`store/connect.rs`).
+pub async fn connection(url: impl Into<String>) -> DatabaseConnection {
+    let mut options = ConnectOptions::new(url);
+    options.idle_timeout(None).max_lifetime(None);
+    Box::pin(Database::connect(options)).await.unwrap()
 }
 
 /// A connection for manual SQL.

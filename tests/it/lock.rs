@@ -1,9 +1,7 @@
 //! A lock that the test holds, so that whatever writes must wait: SQLite's write lock, or the rows of all users and sessions
 //! on PostgreSQL.
 
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 
 use crate::harness::*;
 
@@ -13,7 +11,7 @@ pub struct Lock(DatabaseTransaction);
 impl Lock {
     /// Takes the lock.
     pub async fn hold(world: &World) -> Self {
-        let db = Database::connect(ConnectOptions::new(database_url(&world.config))).await.unwrap();
+        let db = connection(database_url(&world.config)).await;
         let options = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
         let transaction = db.begin_with_options(options).await.unwrap();
         if world.backend == Backend::Postgres {

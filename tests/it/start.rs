@@ -19,7 +19,6 @@ use doorward::{
         time::{Clock, Timestamp},
     },
 };
-use sea_orm::{ConnectOptions, Database};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -56,7 +55,7 @@ impl Ground {
     }
 
     pub async fn sql(&self) -> Sql {
-        Sql(Database::connect(ConnectOptions::new(database_url(&self.config))).await.unwrap())
+        Sql(connection(database_url(&self.config)).await)
     }
 
     /// A file beside the SQLite database, by what comes after its name; with nothing, the database.

@@ -1,7 +1,7 @@
 //! Changes of one account at one moment, and of its tenant.
 
 use doorward::store::service_accounts::AccountState;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseTransaction, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, TransactionTrait};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -9,7 +9,7 @@ use crate::life::eventually;
 
 /// A transaction of PostgreSQL that has run this and goes on.
 async fn hold(world: &World, statement: &str) -> DatabaseTransaction {
-    let db = Database::connect(ConnectOptions::new(database_url(&world.config))).await.unwrap();
+    let db = connection(database_url(&world.config)).await;
     let transaction = db.begin().await.unwrap();
     transaction.execute_unprepared(statement).await.unwrap();
     transaction
