@@ -120,7 +120,19 @@ fn a_closed_terminal_stops_a_server_with_tls_too() {
         shown.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
     }
     assert!(shown.matches("grpcurl -cacert ").count() == 2 && !shown.contains("-plaintext"), "how to log in: {shown}");
+    assert!(shown.contains(r#""new_password":"NEW_PASSWORD""#), "too short to be taken where it is pasted as it stands: {shown}");
     drop(keyboard);
     serving.wait_for("stopping");
     assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn where_callers_must_be_known_the_command_to_paste_has_room_for_one() {
+    let place = free_ports().set("callers.mode", "required");
+    assert!(Serving::start(&place).wait_for("try it").contains("grpcurl -plaintext -H 'doorward-caller: Bearer TOKEN' 127.0.0.1:"));
+
+    let ca = Authority::new("prod");
+    let place = secured(&ca.server()).set("callers.mode", "required").set("server.client_ca_file", "ca.crt");
+    fs::write(place.file("ca.crt"), ca.pem()).unwrap();
+    assert!(Serving::start(&place).wait_for("try it").contains(" -cert CERTIFICATE -key KEY 127.0.0.1:"));
 }
