@@ -47,13 +47,15 @@ fn render_methods(methods: &[contract::Method]) -> String {
             text,
             "    Method {{ path: \"/{service}/{name}\", service: {service:?}, name: {name:?}, input: {input:?}, output: {output:?}, \
              policy: Policy {{ access: Access::{access}, permission: {permission:?}, recent_auth: {}, accepts_narrowed: {}, \
-             accepts_must_change: {}, accepts_service_accounts: {}, accepts_instance: {}, proves_caller: {} }} }},",
+             accepts_must_change: {}, accepts_service_accounts: {}, accepts_instance: {}, proves_caller: {}, \
+             needs_no_caller: {} }} }},",
             method.recent_auth,
             method.accepts_narrowed,
             method.accepts_must_change,
             method.accepts_service_accounts,
             method.accepts_instance,
             method.proves_caller,
+            method.needs_no_caller,
         );
     }
     text.push_str("];\n");
@@ -109,6 +111,8 @@ pub mod contract {
         pub accepts_instance: bool,
         /// `Policy.proves_caller`.
         pub proves_caller: bool,
+        /// `Policy.needs_no_caller`.
+        pub needs_no_caller: bool,
     }
 
     /// A message that holds a `debug_redact` field itself, and those of its oneofs that do.
@@ -177,6 +181,7 @@ pub mod contract {
                 accepts_service_accounts: flag("accepts_service_accounts"),
                 accepts_instance: flag("accepts_instance"),
                 proves_caller: flag("proves_caller"),
+                needs_no_caller: flag("needs_no_caller"),
             });
         }
         if problems.is_empty() { Ok(methods) } else { Err(problems.join("\n")) }
@@ -213,6 +218,7 @@ pub mod contract {
             ("accepts_service_accounts", ["Session", "Token"].as_slice()),
             ("accepts_instance", &["Tenant"]),
             ("proves_caller", &["Public"]),
+            ("needs_no_caller", &["Public"]),
         ];
         let is_misplaced = |(name, classes): &(&str, &[&str])| flag(name) && !classes.contains(&access);
         let found: Vec<_> = needless.into_iter().filter(is_misplaced).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::Config,
-    domain::{keys::KeyRing, passwords::hasher::Hasher},
+    domain::{keys::Keys, passwords::hasher::Hasher},
     metrics::Metrics,
     store::Store,
     values::{entropy::Entropy, secret::RootSecrets, time::Clock},
@@ -26,7 +26,7 @@ pub struct App {
     /// The hashing threads.
     pub hasher: Hasher,
     /// Signing keys.
-    pub keys: KeyRing,
+    pub keys: Keys,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

@@ -50,6 +50,7 @@ pub mod failure;
 pub mod first_superuser;
 mod grpcurl;
 pub mod health;
+pub mod key;
 pub mod member;
 pub mod migrate;
 mod only_server;
@@ -130,6 +131,9 @@ pub enum Command {
     /// Service accounts: workloads, of the instance or of a tenant, and what proves them
     #[command(subcommand)]
     ServiceAccount(service_account::ServiceAccountCommand),
+    /// Signing keys: what access tokens are signed with
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Sessions: logins, from their opening to their end
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -226,6 +230,7 @@ async fn dispatch(command: Command, config: Config, format: Format, operator: St
         Command::ServiceAccount(command) => {
             desk::with(config, format, operator, Makes::Nothing, async |desk| service_account::run(desk, command).await).await
         }
+        Command::Key(command) => desk::with(config, format, operator, Makes::Nothing, async |desk| key::run(desk, command).await).await,
         Command::Session(command) => {
             desk::with(config, format, operator, Makes::Nothing, async |desk| session::run(desk, command).await).await
         }

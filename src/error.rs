@@ -94,6 +94,9 @@ pub enum Error {
     /// A unique name is taken.
     #[error("{}", .0.sentence())]
     Taken(Taken),
+    /// The signing key is in no state for this; says why.
+    #[error("{0}")]
+    KeyState(String),
     /// The feature is not offered or switched off.
     #[error("{0}")]
     FeatureDisabled(&'static str),
@@ -219,6 +222,7 @@ impl Error {
             Self::Taken(Taken::ExternalId) => ("EXTERNAL_ID_TAKEN", Code::AlreadyExists),
             Self::Taken(Taken::RoleName) => ("ROLE_NAME_TAKEN", Code::AlreadyExists),
             Self::Taken(Taken::Member) => ("ALREADY_MEMBER", Code::AlreadyExists),
+            Self::KeyState(_) => ("KEY_STATE", Code::FailedPrecondition),
             Self::FeatureDisabled(_) => ("FEATURE_DISABLED", Code::FailedPrecondition),
             Self::SeatLimit => ("SEAT_LIMIT", Code::ResourceExhausted),
             Self::Overloaded { .. } => ("OVERLOADED", Code::ResourceExhausted),

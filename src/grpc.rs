@@ -18,12 +18,14 @@ use crate::{
     error::{Error, Result},
 };
 
+pub mod access;
 pub mod auth;
 mod convert;
 pub mod gate;
 mod observe;
 pub mod service_accounts;
 mod sessions;
+pub mod signing_keys;
 pub mod status;
 
 /// Takes the context out of the request, runs the call, and turns its error into a status.

@@ -33,6 +33,7 @@
 //! | how transactions behave | [`store`] |
 //! | what is refused at start | [`domain::start`] |
 //! | what can be configured | [`config`] |
+//! | what is public about keys, over HTTP | [`http::discovery`] |
 //! | how the server starts and stops | [`server`] |
 //! | how certificates are replaced, whom a client's names | [`server::tls`] |
 //! | what probes are told | [`server::health`] |

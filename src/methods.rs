@@ -40,6 +40,8 @@ pub struct Policy {
     pub accepts_instance: bool,
     /// A PUBLIC method whose message can prove the caller.
     pub proves_caller: bool,
+    /// A PUBLIC method that is for everybody.
+    pub needs_no_caller: bool,
 }
 
 /// What an RPC's two sides send.

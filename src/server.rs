@@ -1,9 +1,9 @@
 //! The running server: listeners, what is served on them, and the way down.
 //!
 //! ```text
-//! bind: both listeners, ops answers NOT_SERVING      a used port shows before any work is done
+//! bind: all listeners, ops answers NOT_SERVING       a used port shows before any work is done
 //!   │   (start-up: database, migrations, keys)
-//! run:  gRPC is served, SERVING                      readiness follows the database
+//! run:  gRPC and HTTP are served, SERVING            readiness follows the database
 //!   │
 //! stop: NOT_SERVING ─► grace ─► GOAWAY ─► drain, with a limit ─► done        a second signal: done at once
 //! ```
@@ -33,12 +33,16 @@ use self::{
 use crate::{
     app::App,
     config::{self, Config, server::tls::Flaw},
-    grpc::{auth::Auth, gate::Gate, service_accounts::ServiceAccounts},
-    http::ops,
+    domain::keys,
+    grpc::{access::Access, auth::Auth, gate::Gate, service_accounts::ServiceAccounts, signing_keys::SigningKeys},
+    http::{discovery, ops},
     methods::METHODS,
     pb::{
         self,
-        v1::{auth_service_server::AuthServiceServer, service_account_service_server::ServiceAccountServiceServer},
+        v1::{
+            access_service_server::AccessServiceServer, auth_service_server::AuthServiceServer,
+            service_account_service_server::ServiceAccountServiceServer, signing_key_service_server::SigningKeyServiceServer,
+        },
     },
     values::entropy::Entropy,
 };
@@ -50,7 +54,8 @@ pub mod metrics;
 pub mod tls;
 
 /// Services that have a health name of their own.
-const SERVICES: &[&str] = &["doorward.v1.AuthService", "doorward.v1.ServiceAccountService"];
+const SERVICES: &[&str] =
+    &["doorward.v1.AccessService", "doorward.v1.AuthService", "doorward.v1.ServiceAccountService", "doorward.v1.SigningKeyService"];
 /// How often the database is asked whether it answers.
 const DATABASE_PROBE: Duration = Duration::from_millis(500);
 /// How long an answer to that may take: with the interval, readiness flips within two seconds.
@@ -98,12 +103,15 @@ fn hint(cause: &std::io::Error) -> &'static str {
 
 /// Key and variable of each listener.
 const GRPC_ADDR: (&str, &str) = ("server.grpc_addr", "DOORWARD__SERVER__GRPC_ADDR");
+const HTTP_ADDR: (&str, &str) = ("server.http_addr", "DOORWARD__SERVER__HTTP_ADDR");
 const OPS_ADDR: (&str, &str) = ("server.ops_addr", "DOORWARD__SERVER__OPS_ADDR");
 
 /// A server whose listeners are open and whose ops listener already answers.
 pub struct Server {
     grpc: TcpListener,
     grpc_addr: SocketAddr,
+    http: TcpListener,
+    http_addr: SocketAddr,
     ops_addr: SocketAddr,
     tls: Option<(Certificates, Tls)>,
     reload: Reload,
@@ -122,12 +130,13 @@ struct Listening {
 }
 
 impl Server {
-    /// Opens both listeners, reads the files of TLS and answers `NOT_SERVING` on the ops listener.
+    /// Opens the listeners, reads the files of TLS and answers `NOT_SERVING` on the ops listener.
     ///
     /// # Errors
     /// [`BindError`] with the address that is taken, or the file that is no good.
     pub async fn bind(config: &Config, stop: watch::Receiver<Stop>) -> Result<Self, BindError> {
         let (grpc, grpc_addr) = listen(GRPC_ADDR, config.server.grpc_addr).await?;
+        let (http, http_addr) = listen(HTTP_ADDR, config.server.http_addr).await?;
         let (ops_listener, ops_addr) = listen(OPS_ADDR, config.server.ops_addr).await?;
         let limits = limits(&config.server);
         let (health, states) = watch::channel(HealthState::default());
@@ -147,7 +156,7 @@ impl Server {
             0
         });
         let (reload, ops) = (Reload::default(), Listening { trigger, tasks });
-        Ok(Self { grpc, grpc_addr, ops_addr, tls, reload, limits, stop, health, reporter, metrics, ops })
+        Ok(Self { grpc, grpc_addr, http, http_addr, ops_addr, tls, reload, limits, stop, health, reporter, metrics, ops })
     }
 
     /// The same, which looks at the files of TLS at once when this asks.
@@ -162,6 +171,12 @@ impl Server {
         self.grpc_addr
     }
 
+    /// Where the key set is served.
+    #[must_use]
+    pub const fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
     /// Where health is served.
     #[must_use]
     pub const fn ops_addr(&self) -> SocketAddr {
@@ -172,15 +187,26 @@ impl Server {
     pub async fn run(mut self, app: Arc<App>) -> usize {
         let (trigger, shutdown) = Shutdown::new();
         let service = Gate::new(Arc::clone(&app), routes(&app, &self.reporter));
-        let mut grpc = JoinSet::new();
-        let counted = self.metrics.connections("grpc");
+        let mut listeners = JoinSet::new();
         let mut background = JoinSet::new();
         let tls = self.tls.map(|(certificates, tls)| {
             background.spawn(certificates.follow(self.reload));
             tls
         });
-        grpc.spawn(connections::serve(self.grpc, service, Protocol::Http2, tls, self.limits, counted, shutdown));
+        let (counted, limits) = (self.metrics.connections("http"), self.limits.clone());
+        listeners.spawn(connections::serve(
+            self.http,
+            discovery::router(Arc::clone(&app)),
+            Protocol::Auto,
+            None,
+            limits,
+            counted,
+            shutdown.clone(),
+        ));
+        let counted = self.metrics.connections("grpc");
+        listeners.spawn(connections::serve(self.grpc, service, Protocol::Http2, tls, self.limits, counted, shutdown));
         self.metrics.add(Arc::clone(&app));
+        background.spawn(keys::follow(Arc::clone(&app)));
         background.spawn(watch_database(Arc::clone(&app), self.health.clone()));
 
         told(&mut self.stop, Stop::Drain).await;
@@ -196,10 +222,10 @@ impl Server {
         health::end_watches(&self.reporter, SERVICES, state).await;
         trigger.begin();
         let cut = tokio::select! {
-            cut = joined(&mut grpc) => cut,
+            cut = joined(&mut listeners) => cut,
             () = told(&mut self.stop, Stop::Now) => {
                 trigger.abort();
-                joined(&mut grpc).await
+                joined(&mut listeners).await
             }
         };
         // The ops listener is last: probes see NOT_SERVING to the end.
@@ -249,8 +275,11 @@ fn health_service(reporter: &HealthReporter, limit: usize) -> HealthServer<Healt
 fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
     let limit = app.config.server.max_message_bytes;
     let auth = AuthServiceServer::new(Auth::new(Arc::clone(app))).max_decoding_message_size(limit);
+    let access = AccessServiceServer::new(Access::new(Arc::clone(app))).max_decoding_message_size(limit);
     let accounts = ServiceAccountServiceServer::new(ServiceAccounts::new(Arc::clone(app))).max_decoding_message_size(limit);
-    let mut routes = tonic::service::Routes::new(auth).add_service(accounts).add_service(health_service(reporter, limit));
+    let keys = SigningKeyServiceServer::new(SigningKeys::new(Arc::clone(app))).max_decoding_message_size(limit);
+    let mut routes = tonic::service::Routes::new(auth).add_service(access).add_service(accounts).add_service(keys);
+    routes = routes.add_service(health_service(reporter, limit));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)

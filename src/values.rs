@@ -5,6 +5,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | [`algorithm`] | the algorithms that tokens are signed with |
 //! | [`ids`] | one id type a noun, over UUIDs |
 //! | [`entropy`] | the one source of randomness |
 //! | [`time`] | `Timestamp` (whole seconds UTC) and the clock that tests move |
@@ -17,6 +18,7 @@
 //! | [`certificate`] | names in client certificates |
 //! | [`text`] | checks of free text, slugs, role names, audiences |
 
+pub mod algorithm;
 pub mod certificate;
 pub mod email;
 pub mod entropy;

@@ -1,6 +1,6 @@
 //! `doorward secret …`. Needs no configuration and no database: it makes what the first configuration wants.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{
     failure::Failure,
@@ -17,15 +17,23 @@ Example:
 /// What to do about secrets.
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Print a new root secret, for secrets.root
+    /// Print a new secret, for `secrets.root` and `tokens.hmac_secret`
     ///
-    /// On PostgreSQL every replica needs the same one. On SQLite nothing has to be set: the
-    /// database keeps its own beside its file.
+    /// A root secret: on PostgreSQL every replica needs the same one. On SQLite nothing has to be set:
+    /// the database keeps its own beside its file. `tokens.hmac_secret` is for HS256, HS384 and HS512 alone.
     #[command(
         verbatim_doc_comment,
         after_help = EXAMPLE
     )]
-    Generate,
+    Generate(Generate),
+}
+
+/// A new secret.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// How many random bytes it is made of: HS384 needs 48, HS512 64
+    #[arg(long, default_value = "32", value_parser = ["32", "48", "64"])]
+    bytes: String,
 }
 
 /// Does it.
@@ -34,8 +42,13 @@ pub enum SecretCommand {
 /// Standard output cannot be written.
 pub fn run(command: &SecretCommand, format: Format) -> Result<(), Failure> {
     match command {
-        SecretCommand::Generate => {
-            let root = secret::generate_root(&Entropy::system());
+        SecretCommand::Generate(Generate { bytes }) => {
+            let make = match bytes.as_str() {
+                "48" => secret::generate::<48>,
+                "64" => secret::generate::<64>,
+                _ => secret::generate::<{ secret::ROOT_BYTES }>,
+            };
+            let root = make(&Entropy::system());
             output::one(format, &serde_json::json!({ "secret": root }), &root)
         }
     }

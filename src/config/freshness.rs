@@ -20,7 +20,7 @@ impl Default for Freshness {
 impl Freshness {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut freshness = Self::default();
-        let doc = "How old the facts behind an answer may be. Without effect yet: every answer reads the database.";
+        let doc = "How old the signing keys may be by which a token is judged; all else is read from the database at every call.";
         section.set_positive(key("max_staleness", doc), &mut freshness.max_staleness);
         freshness
     }

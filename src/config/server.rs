@@ -121,7 +121,7 @@ impl Server {
             &mut server.grpc_addr,
         );
         section.set(
-            key("http_addr", "Where the key set and the discovery documents will be served over HTTP. Without effect yet."),
+            key("http_addr", "Where the public keys and the documents that lead to them are served over HTTP, in plain text."),
             &mut server.http_addr,
         );
         Self::read_ops_addr(section, &mut server.ops_addr);

@@ -3,9 +3,15 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use super::reader::{Reader, Section, key};
 use super::server::Server;
-use crate::values::text;
+use super::setting::Shown;
+use super::source::Entry;
+use super::value::FromEntry;
+use crate::values::algorithm::SigningAlgorithm;
+use crate::values::{secret, text};
 
 /// Bytes at most of an issuer.
 const MAX_ISSUER_BYTES: usize = 255;
@@ -17,11 +23,13 @@ const MAX_AUDIENCE_BYTES: usize = 1024;
 pub const MAX_ACCESS_LIFETIME: Duration = Duration::from_hours(12);
 /// A previous refresh token may be accepted no longer than this after its successor was made.
 pub const MAX_REFRESH_GRACE: Duration = Duration::from_mins(5);
+/// A signing key may be in use no shorter than this, but for none at all: each is published for a while before and after.
+pub const MIN_KEY_ROTATION: Duration = Duration::from_hours(1);
 /// Live sessions of one user, between these.
 const SESSIONS: RangeInclusive<u32> = 1..=10_000;
 
 /// Issuer, audience and lifetimes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tokens {
     /// Claim `iss` and a member of every unnarrowed `aud` (RFC 7519 section 4.1.1): the URL of this instance. The default
     /// serves only while all listeners are on loopback.
@@ -43,6 +51,12 @@ pub struct Tokens {
     pub max_sessions: u32,
     /// Claim `client_id` of logins by a caller without an identity of its own (RFC 6749 appendix A.1 has its alphabet).
     pub default_client_id: String,
+    /// What access tokens are signed with.
+    pub algorithm: SigningAlgorithm,
+    /// Shared secrets of the HMAC algorithms: the first signs, all are accepted, under whichever algorithm is in force.
+    pub hmac_secret: Vec<SecretString>,
+    /// A signing key is replaced after so long; zero for never.
+    pub key_rotation: Duration,
 }
 
 impl Default for Tokens {
@@ -57,6 +71,9 @@ impl Default for Tokens {
             refresh_grace: Duration::from_secs(30),
             max_sessions: 100,
             default_client_id: "doorward".to_owned(),
+            algorithm: SigningAlgorithm::Es256,
+            hmac_secret: Vec::new(),
+            key_rotation: Duration::from_hours(30 * 24),
         }
     }
 }
@@ -92,7 +109,35 @@ impl Tokens {
         );
         let sessions = key("max_sessions", "Live sessions of one user at most; a login beyond them ends the oldest.");
         section.set_within(sessions, &mut tokens.max_sessions, SESSIONS);
+        Self::read_keys(&mut tokens, section);
         tokens
+    }
+
+    fn read_keys(tokens: &mut Self, section: &mut Section<'_>) {
+        section.set(
+            key(
+                "algorithm",
+                "What access tokens are signed with: ES256, EdDSA or RS256, whose public keys are published; HS256, HS384 or HS512 where \
+                 everybody who verifies may sign too.",
+            ),
+            &mut tokens.algorithm,
+        );
+        section.set_secrets(
+            key(
+                "hmac_secret",
+                "Shared secrets of HS256, HS384 and HS512, base64url of at least 32, 48 and 64 random bytes: the first signs, all are \
+                 accepted. Tokens signed with them are accepted under any tokens.algorithm.",
+            )
+            .unset("none: no token of an HMAC algorithm is accepted", "[\"OUTPUT-OF-DOORWARD-SECRET-GENERATE\"]"),
+            &mut tokens.hmac_secret,
+            |text| secret::read_root(text).map(drop).map_err(|flaw| flaw.to_string()),
+        );
+        section.set_if(
+            key("key_rotation", "A signing key is replaced after so long, at least 1h; 0s for never, then `doorward key rotate` does it."),
+            &mut tokens.key_rotation,
+            |every| every.is_zero() || *every >= MIN_KEY_ROTATION,
+            "must be at least 1h, or 0s for never",
+        );
     }
 
     fn read_claims(tokens: &mut Self, section: &mut Section<'_>) {
@@ -120,6 +165,7 @@ impl Tokens {
         if !server.is_on_loopback() && !reader.is_set("tokens.issuer") {
             reader.problem("tokens.issuer", "must be set once a listener is not on loopback: the URL of this instance");
         }
+        self.check_secrets(reader);
         reader.require(
             !self.audience.contains(&self.issuer),
             &[
@@ -158,6 +204,30 @@ impl Tokens {
                 ("tokens.idle_lifetime", "must not be longer than tokens.absolute_lifetime"),
             ],
         );
+    }
+}
+
+impl Tokens {
+    fn check_secrets(&self, reader: &mut Reader) {
+        let Some(floor) = self.algorithm.secret_bytes() else { return };
+        reader.require(
+            !self.hmac_secret.is_empty(),
+            &[("tokens.algorithm", "needs tokens.hmac_secret: `doorward secret generate --bytes 64` makes one that all three take")],
+        );
+        // Those that are no secrets at all were told already.
+        let is_short = |text: &SecretString| secret::read_root(text.expose_secret()).is_ok_and(|bytes| bytes.len() < floor);
+        let message = format!("has an entry that is shorter than the {floor} bytes that {} needs", self.algorithm);
+        reader.require(!self.hmac_secret.iter().any(is_short), &[("tokens.hmac_secret", &message)]);
+    }
+}
+
+impl FromEntry for SigningAlgorithm {
+    fn from_entry(entry: &Entry) -> Result<Self, &'static str> {
+        String::from_entry(entry)?.parse().map_err(|_| "must be ES256, EdDSA, RS256, HS256, HS384 or HS512")
+    }
+
+    fn shown(&self) -> Option<Shown> {
+        Some(Shown::Text(self.to_string()))
     }
 }
 

@@ -155,7 +155,7 @@ impl Principal {
 /// # Errors
 /// The reasons of `UNAUTHENTICATED`; for a token of a tenant also those of [`enter`].
 pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About, now: Timestamp) -> Result<Principal> {
-    let token = tokens::read(app, token, ExpiryRule::Enforced, now)?;
+    let token = tokens::read(app, token, ExpiryRule::Enforced, now).await?;
     match token.claims.sub_kind {
         SubjectKind::User => Ok(Principal::User(Box::new(authenticate_user(app, token, accepts, about, now).await?))),
         SubjectKind::ServiceAccount if accepts.service_accounts => {

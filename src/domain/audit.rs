@@ -84,6 +84,18 @@ pub enum Event {
     ServiceAccountCertificateAdded,
     /// A name in certificates no longer does.
     ServiceAccountCertificateRemoved,
+    /// A signing key was made, and is published.
+    SigningKeyCreated,
+    /// A signing key began to sign.
+    SigningKeyActivated,
+    /// A signing key ceased to sign, and verifies what it signed.
+    SigningKeyRetired,
+    /// A signing key was declared compromised: what it signed is refused.
+    SigningKeyRevoked,
+    /// A signing key went, whose last token had expired, or which never signed.
+    SigningKeyRemoved,
+    /// The private half of a signing key was sealed under another root secret.
+    SigningKeyResealed,
 }
 
 impl Event {
@@ -120,6 +132,12 @@ impl Event {
             Self::ServiceAccountSecretRemoved => ("service_account.secret_removed", "service_account"),
             Self::ServiceAccountCertificateAdded => ("service_account.certificate_added", "service_account"),
             Self::ServiceAccountCertificateRemoved => ("service_account.certificate_removed", "service_account"),
+            Self::SigningKeyCreated => ("signing_key.created", "signing_key"),
+            Self::SigningKeyActivated => ("signing_key.activated", "signing_key"),
+            Self::SigningKeyRetired => ("signing_key.retired", "signing_key"),
+            Self::SigningKeyRevoked => ("signing_key.revoked", "signing_key"),
+            Self::SigningKeyRemoved => ("signing_key.removed", "signing_key"),
+            Self::SigningKeyResealed => ("signing_key.resealed", "signing_key"),
         }
     }
 }
@@ -156,7 +174,13 @@ impl Origin {
     /// Of what an operator or the service itself does now.
     #[must_use]
     pub fn local(app: &App) -> Self {
-        Self { time: app.clock.now(), request_id: None, ip_address: None, client_id: None }
+        Self::at(app.clock.now())
+    }
+
+    /// Of what the service itself does at a time.
+    #[must_use]
+    pub const fn at(time: Timestamp) -> Self {
+        Self { time, request_id: None, ip_address: None, client_id: None }
     }
 }
 
@@ -202,19 +226,55 @@ impl Repeated {
     }
 }
 
+/// Makes the events of facts of which a transaction finds out which they are.
+#[derive(Clone, Debug)]
+pub struct Trail {
+    actor: Actor,
+    origin: Origin,
+    by_flag: bool,
+    entropy: Entropy,
+    clock: Clock,
+}
+
+impl Trail {
+    /// Of what somebody does.
+    #[must_use]
+    pub fn new(entropy: &Entropy, clock: &Clock, actor: Actor, origin: Origin) -> Self {
+        Self { actor, origin, by_flag: false, entropy: entropy.clone(), clock: clock.clone() }
+    }
+
+    /// Of what only the superuser flag lets them do, where `by_flag` says so.
+    #[must_use]
+    pub fn by_flag(self, by_flag: bool) -> Self {
+        Self { by_flag, ..self }
+    }
+
+    /// An event of success.
+    #[must_use]
+    pub fn success(&self, event: Event, about: About) -> Row {
+        let id = AuditEventId::generate(&self.entropy, &self.clock);
+        let mut row = row(id, event, None, self.actor.clone(), &self.origin, about);
+        if self.by_flag {
+            mark_superuser(&mut row);
+        }
+        row
+    }
+}
+
 /// An event of success, ready to be stored.
 #[must_use]
 pub fn success(app: &App, event: Event, actor: Actor, origin: &Origin, about: About) -> Row {
-    row(app, event, None, actor, origin, about)
+    row(AuditEventId::generate(&app.entropy, &app.clock), event, None, actor, origin, about)
 }
 
 /// An event of failure, ready to be stored.
 #[must_use]
 pub fn failure(app: &App, event: Event, error: &Error, actor: Actor, origin: &Origin, about: About) -> Row {
-    row(app, event, Some(error.reason().0), actor, origin, about)
+    let id = AuditEventId::generate(&app.entropy, &app.clock);
+    row(id, event, Some(error.reason().0), actor, origin, about)
 }
 
-fn row(app: &App, event: Event, reason: Option<&'static str>, actor: Actor, origin: &Origin, about: About) -> Row {
+fn row(id: AuditEventId, event: Event, reason: Option<&'static str>, actor: Actor, origin: &Origin, about: About) -> Row {
     let (name, object_kind) = event.names();
     let (actor_kind, actor_id) = match actor {
         Actor::User(id) => ("user", Some(id.to_string())),
@@ -224,7 +284,7 @@ fn row(app: &App, event: Event, reason: Option<&'static str>, actor: Actor, orig
         Actor::System => ("system", None),
     };
     Row {
-        id: AuditEventId::generate(&app.entropy, &app.clock),
+        id,
         created_at: origin.time,
         event: name,
         outcome: if reason.is_some() { "failure" } else { "success" },

@@ -102,7 +102,7 @@ async fn by_certificate(app: &App, names: &[String]) -> Result<Option<Workload>>
 
 /// A caller's token is one of Doorward's own: always for the issuer.
 async fn by_token(app: &App, token: &str, now: Timestamp) -> Result<Workload> {
-    let token = tokens::read(app, token, ExpiryRule::Enforced, now)?;
+    let token = tokens::read(app, token, ExpiryRule::Enforced, now).await?;
     workload::authenticate(app, &token, Accepts::default()).await
 }
 

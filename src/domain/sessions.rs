@@ -159,7 +159,7 @@ pub enum Ending {
 /// made from.
 pub async fn end(app: &App, ending: Ending, accepts: Accepts, client: &Client, origin: Origin) -> Result<()> {
     let now = origin.time;
-    let Some(named) = named(app, ending, accepts, now)? else { return Ok(()) };
+    let Some(named) = named(app, ending, accepts, now).await? else { return Ok(()) };
     let id = named.session();
     let found = app.store.read("session_to_end", id, |db, id| async move { facts::find(&db, id, &About::Own).await }).await?;
     let Some(Facts { session, .. }) = found.filter(|facts| !access::is_over(facts, now)) else { return Ok(()) };
@@ -199,13 +199,13 @@ impl Named {
     }
 }
 
-fn named(app: &App, ending: Ending, accepts: Accepts, now: Timestamp) -> Result<Option<Named>> {
+async fn named(app: &App, ending: Ending, accepts: Accepts, now: Timestamp) -> Result<Option<Named>> {
     match ending {
         Ending::AccessToken(token) => {
             if opaque::kind_of(&token).is_some() {
                 return Err(Error::TokenInvalid);
             }
-            let Ok(presented) = tokens::read(app, &token, ExpiryRule::Ignored, now) else { return Ok(None) };
+            let Some(presented) = ours(app, &token, now).await? else { return Ok(None) };
             accepts.judge(&presented, &app.config.tokens.issuer)?;
             let sid = presented.claims.sid.ok_or(Error::TokenInvalid)?;
             Ok(Some(Named::Access(Box::new(presented), sid)))
@@ -216,7 +216,16 @@ fn named(app: &App, ending: Ending, accepts: Accepts, now: Timestamp) -> Result<
                 return Ok(Some(Named::Refresh(refresh.session)));
             }
             let is_another = ClientSecret::parse(token, &app.roots).is_ok();
-            if is_another || tokens::read(app, token, ExpiryRule::Ignored, now).is_ok() { Err(Error::TokenInvalid) } else { Ok(None) }
+            if is_another || ours(app, token, now).await?.is_some() { Err(Error::TokenInvalid) } else { Ok(None) }
         }
+    }
+}
+
+/// A token that was issued here, expired or not; none for anything else.
+async fn ours(app: &App, token: &str, now: Timestamp) -> Result<Option<Presented>> {
+    match tokens::read(app, token, ExpiryRule::Ignored, now).await {
+        Ok(presented) => Ok(Some(presented)),
+        Err(Error::TokenInvalid | Error::TokenExpired) => Ok(None),
+        Err(error) => Err(error),
     }
 }

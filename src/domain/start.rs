@@ -80,7 +80,7 @@ fn told(error: &Error) -> String {
 pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App, StartError> {
     // Boxed, here and below: the driver's futures are large, and every caller would carry them along.
     let Prepared { store, roots, .. } = Box::pin(prepare(&config, &clock, &entropy)).await?;
-    let keys = Box::pin(keys::ensure(&store, &roots, &entropy, &clock)).await?;
+    let keys = Box::pin(keys::ensure(&config, &store, &roots, &entropy, &clock)).await?;
     let parameters = passwords::parameters(&config.passwords)?;
     let threads = config.passwords.hash_threads();
     let hasher = passwords::hasher::Hasher::start(parameters, threads, config.passwords.queue, entropy.clone())?;

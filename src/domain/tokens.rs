@@ -13,8 +13,9 @@
 use std::time::Duration;
 
 use claims::{Claims, ClaimsError, Expected, ExpiryRule, SubjectKind};
-use jws::{HeaderRule, JwsError};
+use jws::{HeaderRule, JwsError, Verified};
 use secrecy::SecretString;
+use tokio::time::Instant;
 
 use super::{
     access::{TenantScope, workload},
@@ -318,7 +319,8 @@ pub fn mint_narrowed(
 }
 
 fn sign(app: &App, typ: &str, claims: Claims) -> Result<SecretString> {
-    let signer = &app.keys.signing;
+    let ring = app.keys.latest();
+    let signer = ring.signer()?;
     let sign = |claims: &Claims| jws::sign_with(typ, &signer.kid, signer.algorithm, claims, |message| signer.sign(message));
     let token = match sign(&claims) {
         // Like too many of them: who misses them asks.
@@ -328,13 +330,29 @@ fn sign(app: &App, typ: &str, claims: Claims) -> Result<SecretString> {
     token.map(SecretString::from).map_err(Error::internal)
 }
 
+/// What was signed, by keys that are new enough. What no key can make good is refused without asking for newer ones.
+async fn verify(app: &App, token: &str, rule: &HeaderRule) -> Result<Verified> {
+    let (arrived, trusted) = (Instant::now(), app.keys.trusted());
+    let is_trusted = trusted.is_some();
+    let ring = trusted.unwrap_or_else(|| app.keys.latest());
+    match jws::verify(token, &ring.verifying, rule) {
+        Ok(verified) if is_trusted => Ok(verified),
+        Ok(_) | Err(JwsError::UnknownKey) => {
+            let ring = app.keys.since(app, arrived).await?;
+            jws::verify(token, &ring.verifying, rule).map_err(|_| Error::TokenInvalid)
+        }
+        Err(_) => Err(Error::TokenInvalid),
+    }
+}
+
 /// Reads a token of either kind.
 ///
 /// # Errors
-/// [`Error::TokenExpired`] for one that was good once, [`Error::TokenInvalid`] for everything else.
-pub fn read(app: &App, token: &str, expiry: ExpiryRule, now: Timestamp) -> Result<Presented> {
+/// [`Error::TokenExpired`] for one that was good once, [`Error::TokenInvalid`] for everything else; [`Error::Unavailable`] where the keys are
+/// too old to be trusted and the database is away.
+pub async fn read(app: &App, token: &str, expiry: ExpiryRule, now: Timestamp) -> Result<Presented> {
     let rule = HeaderRule::new(&[ACCESS_TYPE, PASSWORD_CHANGE_TYPE]);
-    let verified = jws::verify(token, &app.keys.verifying, &rule).map_err(|_| Error::TokenInvalid)?;
+    let verified = verify(app, token, &rule).await?;
     // The rule let only these two through.
     let (kind, max_lifetime) = if verified.typ == PASSWORD_CHANGE_TYPE {
         (Kind::PasswordChange, PASSWORD_CHANGE_LIFETIME)

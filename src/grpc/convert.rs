@@ -211,7 +211,9 @@ fn role(role: Role) -> v1::AssignedRole {
     v1::AssignedRole { id: role.id.to_string(), name: role.name, level: role.level, attributes: Some(object(role.attributes)) }
 }
 
-fn time(time: Timestamp) -> WireTime {
+/// A moment.
+#[must_use]
+pub const fn time(time: Timestamp) -> WireTime {
     WireTime { seconds: time.as_unix(), nanos: 0 }
 }
 

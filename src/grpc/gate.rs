@@ -13,7 +13,7 @@
 //! Identity comes from `authorization`, `doorward-caller` and the client certificate alone; `x-user-id` and its like are never looked at.
 //! Who the caller is, is settled for every method, and a claim that does not hold refuses every call ([`callers`]). Where a caller must be
 //! known (`callers.mode = required`), a service account in `authorization` is one for the methods that are for workloads, and what the
-//! message of a method with `proves_caller` proves is left to its handler.
+//! message of a method with `proves_caller` proves is left to its handler. A method with `needs_no_caller` is for everybody.
 
 use std::{
     convert::Infallible,
@@ -224,7 +224,7 @@ async fn refuse<T>(app: &App, request: Request<Body>, error: Error) -> Result<T>
 async fn admit(app: &App, method: &Method, bearer: &Bearer, caller: Option<Workload>, now: Timestamp) -> Result<Identity> {
     let policy = &method.policy;
     match policy.access {
-        Access::Public if policy.proves_caller => Ok(Identity { principal: None, caller }),
+        Access::Public if policy.proves_caller || policy.needs_no_caller => Ok(Identity { principal: None, caller }),
         Access::Public | Access::Token => {
             demand(app, caller.as_ref())?;
             Ok(Identity { principal: None, caller })

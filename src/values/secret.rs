@@ -266,6 +266,12 @@ impl RootSecrets {
         self.all().fold(false, |found, root| found | equal(root.check.as_bytes(), stored.as_bytes()))
     }
 
+    /// Whether these bytes were sealed under the first root, by what they say themselves.
+    #[must_use]
+    pub fn is_sealed_by_first(&self, sealed: &[u8]) -> bool {
+        sealed.get(1..=KEY_ID_BYTES).is_some_and(|key_id| key_id == self.first.key_id)
+    }
+
     /// Opens what [`Root::seal`] made under any of these roots.
     ///
     /// # Errors
@@ -289,8 +295,14 @@ impl RootSecrets {
 /// A new root secret: 32 random bytes as unpadded base64url, 43 characters.
 #[must_use]
 pub fn generate_root(entropy: &Entropy) -> String {
+    generate::<ROOT_BYTES>(entropy)
+}
+
+/// A new secret of so many random bytes, as unpadded base64url, in the form of a root.
+#[must_use]
+pub fn generate<const BYTES: usize>(entropy: &Entropy) -> String {
     loop {
-        let root = Zeroizing::new(entropy.bytes::<ROOT_BYTES>());
+        let root = Zeroizing::new(entropy.bytes::<BYTES>());
         let text = URL_SAFE_NO_PAD.encode(root.as_slice());
         // Once in millions of times chance spells a word that `read_root` refuses.
         if read_root(&text).is_ok() {

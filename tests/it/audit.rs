@@ -10,6 +10,7 @@ use doorward::{
     domain::{
         self,
         audit::Event,
+        keys::{self, KeyOperator, Resealed},
         memberships, revocation, roles, service_accounts,
         tenants::{
             self,
@@ -19,7 +20,7 @@ use doorward::{
     },
     pb::v1,
     store::{facts::Whose, service_accounts::AccountState, tenants::Tenant, users::UserState},
-    values::secret::Password,
+    values::secret::{self, Password},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -72,10 +73,16 @@ const fn name(event: Event) -> &'static str {
         Event::ServiceAccountSecretRemoved => "service_account.secret_removed",
         Event::ServiceAccountCertificateAdded => "service_account.certificate_added",
         Event::ServiceAccountCertificateRemoved => "service_account.certificate_removed",
+        Event::SigningKeyCreated => "signing_key.created",
+        Event::SigningKeyActivated => "signing_key.activated",
+        Event::SigningKeyRetired => "signing_key.retired",
+        Event::SigningKeyRevoked => "signing_key.revoked",
+        Event::SigningKeyRemoved => "signing_key.removed",
+        Event::SigningKeyResealed => "signing_key.resealed",
     }
 }
 
-const EVENTS: [Event; 30] = [
+const EVENTS: [Event; 36] = [
     Event::LoginSucceeded,
     Event::LoginFailed,
     Event::SessionRevoked,
@@ -106,6 +113,12 @@ const EVENTS: [Event; 30] = [
     Event::ServiceAccountSecretRemoved,
     Event::ServiceAccountCertificateAdded,
     Event::ServiceAccountCertificateRemoved,
+    Event::SigningKeyCreated,
+    Event::SigningKeyActivated,
+    Event::SigningKeyRetired,
+    Event::SigningKeyRevoked,
+    Event::SigningKeyRemoved,
+    Event::SigningKeyResealed,
 ];
 
 /// A row of the trail.
@@ -196,6 +209,8 @@ on_both! {
         administration(&mut trail).await;
         logins(&mut trail).await;
         sessions(&mut trail).await;
+        // Last: afterwards this replica has not the root that it needs.
+        keys(&mut trail).await;
         let all: BTreeSet<String> = EVENTS.map(|event| name(event).to_owned()).into();
         assert_eq!(trail.events, all, "an event that does not happen in these scenarios: add the step");
         let text = trail.text().await;
@@ -234,6 +249,37 @@ async fn workloads(trail: &mut Trail<'_>, acme: &Tenant) {
     trail.expect_cli(Event::ServiceAccountDeleted).await;
     service_accounts::set_state(app, by(), account.key(), AccountState::Deleted).await.unwrap_err();
     trail.expect_nothing("deleting what is deleted").await;
+}
+
+/// The keys that tokens are signed with.
+async fn keys(trail: &mut Trail<'_>) {
+    let (world, app) = (trail.world, trail.world.app());
+    let by = || KeyOperator::at_the_command(app, cli());
+    let next = keys::rotate(app, by(), false).await.unwrap();
+    trail.expect_cli(Event::SigningKeyCreated).await;
+    keys::rotate(app, by(), false).await.unwrap();
+    trail.expect_nothing("the next key waits already").await;
+    keys::retire(app, by(), &next.kid).await.unwrap();
+    trail.expect_cli(Event::SigningKeyRemoved).await;
+    let first = app.keys.latest().signer().unwrap().kid.clone();
+    keys::revoke(app, by(), &first).await.unwrap();
+    let events: BTreeSet<String> = trail.next().await.into_iter().map(|row| format!("{} {}", row.event, row.actor)).collect();
+    let expected = ["signing_key.revoked", "signing_key.created", "signing_key.activated"].map(|event| format!("{event} cli cli:test"));
+    assert_eq!(events, expected.into());
+    keys::revoke(app, by(), &first).await.unwrap();
+    trail.expect_nothing("revoking it twice").await;
+    keys::rotate(app, by(), true).await.unwrap();
+    assert_eq!(trail.next().await.len(), 3, "made, signs, and the one before it retires");
+
+    keys::reseal(app, by()).await.unwrap();
+    trail.expect_nothing("sealing what is sealed under the first root").await;
+    let mut config = world.config.clone();
+    config.secrets.root = vec![secret::generate_root(&app.entropy).into(), root_in_use(world).into()];
+    let replica = Replica::start(config, world.clock.clone()).await;
+    let resealed = keys::reseal(&replica.app, by()).await.unwrap();
+    let rows = trail.next().await;
+    assert_eq!(resealed, Resealed { changed: 2, unchanged: 0 }, "the revoked one has no private half left");
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.event == name(Event::SigningKeyResealed)), "{rows:?}");
 }
 
 /// What operators do.

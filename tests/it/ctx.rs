@@ -30,6 +30,7 @@ fn method(permission: &'static str) -> &'static Method {
         accepts_service_accounts: false,
         accepts_instance: false,
         proves_caller: false,
+        needs_no_caller: false,
     };
     Box::leak(Box::new(Method { path: "/test/Write", service: "test", name: "Write", input: "test.In", output: "test.Out", policy }))
 }

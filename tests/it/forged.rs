@@ -215,7 +215,7 @@ on_both! {
     async fn other_signatures_and_algorithms(world: World) {
         let victim = Victim::new(&world).await;
         let token = &victim.plain.access_token;
-        let kid = world.app().keys.signing.kid.clone();
+        let kid = world.app().keys.latest().signer().unwrap().kid.clone();
         let (message, signed) = token.rsplit_once('.').unwrap();
         let claims = message.split_once('.').unwrap().1;
         let mut hostile = Vec::new();
@@ -231,7 +231,7 @@ on_both! {
             }
         }
         // The public key as an HMAC secret, in every form in which somebody publishes it.
-        for (form, secret) in public_forms(&world) {
+        for (form, secret) in public_forms(&world).await {
             for (name, algorithm) in [("HS256", Algorithm::HS256), ("HS384", Algorithm::HS384), ("HS512", Algorithm::HS512)] {
                 for alg in [name, "ES256"] {
                     let head = URL_SAFE_NO_PAD.encode(json!({ "typ": "at+jwt", "alg": alg, "kid": kid }).to_string());
@@ -263,7 +263,7 @@ on_both! {
         trap.set_nonblocking(true).unwrap();
         let url = format!("http://{}/keys.json", trap.local_addr().unwrap());
         let claims = payload(&victim.plain.access_token).to_string();
-        let kid = world.app().keys.signing.kid.clone();
+        let kid = world.app().keys.latest().signer().unwrap().kid.clone();
         let (stranger, jwk) = stranger();
         let base = json!({ "typ": "at+jwt", "alg": "ES256", "kid": kid });
         let strange_kid = jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256).unwrap();
@@ -363,14 +363,14 @@ fn stranger() -> (EncodingKey, Jwk) {
 }
 
 /// The service's public key as somebody may publish it.
-fn public_forms(world: &World) -> Vec<(&'static str, Vec<u8>)> {
+async fn public_forms(world: &World) -> Vec<(&'static str, Vec<u8>)> {
     use signature::KeyPair as _;
-    let private = world.app().keys.signing.key.as_bytes();
-    let pair = signature::EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, private).unwrap();
+    let private = private_key(world.app()).await;
+    let pair = signature::EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &private).unwrap();
     let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
     let base64 = base64::engine::general_purpose::STANDARD.encode(&spki);
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n{}\n-----END PUBLIC KEY-----\n", &base64[..64], &base64[64..]);
-    let jwk = Jwk::from_encoding_key(&world.app().keys.signing.key, Algorithm::ES256).unwrap();
+    let jwk = public_key(world.app());
     assert!(spki.ends_with(pair.public_key().as_ref()), "the forms are of the same key");
     vec![
         ("SPKI", spki),

@@ -37,6 +37,7 @@ use doorward::{
     },
 };
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, Statement};
+use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tokio::{sync::watch, task::JoinHandle};
 use tonic::{
@@ -108,6 +109,7 @@ where
 pub struct Replica {
     pub app: Arc<App>,
     pub grpc_addr: SocketAddr,
+    pub http_addr: SocketAddr,
     pub ops_addr: SocketAddr,
     /// Asks the server to look at its TLS files.
     pub reload: Reload,
@@ -121,10 +123,10 @@ impl Replica {
         let (stop, told) = watch::channel(Stop::Run);
         let reload = Reload::default();
         let server = Server::bind(&config, told).await.unwrap().reload_on(reload.clone());
-        let (grpc_addr, ops_addr) = (server.grpc_addr(), server.ops_addr());
+        let (grpc_addr, http_addr, ops_addr) = (server.grpc_addr(), server.http_addr(), server.ops_addr());
         let app = Arc::new(domain::start::open(config, clock, Entropy::system()).await.unwrap());
         let running = tokio::spawn(server.run(Arc::clone(&app)));
-        Self { app, grpc_addr, ops_addr, reload, stop, running }
+        Self { app, grpc_addr, http_addr, ops_addr, reload, stop, running }
     }
 
     /// A channel to it.
@@ -175,6 +177,11 @@ impl World {
         self.replica.stop().await;
         let replica = Replica::start(self.config.clone(), self.clock.clone()).await;
         Self { replica, backend: self.backend, clock: self.clock, config: self.config, folder: self.folder }
+    }
+
+    /// The same world with a server that reads nothing by itself while a test counts statements.
+    pub async fn quiet(self) -> Self {
+        self.restart_with(|config| config.freshness.max_staleness = Duration::from_hours(1)).await
     }
 
     /// One more replica on the same database, with the same clock.
@@ -377,6 +384,14 @@ pub fn test_config(backend: Backend, folder: &TempDir) -> Config {
     // The clock stands still while a test logs in a hundred times, and which of a second's sessions is the oldest is then chance.
     config.tokens.max_sessions = 10_000;
     config
+}
+
+/// The root secret of a world's database, wherever it is.
+pub fn root_in_use(world: &World) -> String {
+    match world.config.secrets.root.first() {
+        Some(root) => root.expose_secret().to_owned(),
+        None => std::fs::read_to_string(world.folder().join("doorward.db.key")).unwrap().trim().to_owned(),
+    }
 }
 
 /// The URL in a configuration.

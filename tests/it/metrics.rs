@@ -184,6 +184,7 @@ on_both! {
     }
 
     async fn a_token_is_judged_by_one_statement(world: World) {
+        let world = world.quiet().await;
         let acme = world.tenant("acme").await;
         world.role(&acme, "seller", &["sales:write"]).await;
         world.role(&acme, "buyer", &["purchases:write"]).await;

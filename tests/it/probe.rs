@@ -3,7 +3,6 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::{app::App, pb::v1, values::entropy::Entropy};
-use jsonwebtoken::crypto;
 use sea_orm::DbBackend;
 use serde_json::Value;
 use tonic::Status;
@@ -135,13 +134,28 @@ fn part(token: &str, index: usize) -> Value {
 /// A token of exactly this text, signed by the key that the service signs with.
 pub fn forge(app: &App, header: &str, payload: &str) -> String {
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-    let signature = crypto::sign(message.as_bytes(), &app.keys.signing.key, app.keys.signing.algorithm).unwrap();
+    let signature = app.keys.latest().signer().unwrap().sign(message.as_bytes()).unwrap();
     format!("{message}.{signature}")
+}
+
+/// The private half of the key that the service signs with, in PKCS#8.
+pub async fn private_key(app: &App) -> Vec<u8> {
+    let key = doorward::domain::keys::get(app, &app.keys.latest().signer().unwrap().kid).await.unwrap();
+    app.roots.unseal(&key.sealed_private_key, &key.id.as_bytes()).unwrap().to_vec()
+}
+
+/// The public half, as it is published.
+pub fn public_key(app: &App) -> Value {
+    serde_json::to_value(&app.keys.latest().published[0]).unwrap()
 }
 
 /// A token with these claims, signed by the key that the service signs with, under the header that the service writes.
 pub fn mint(app: &App, typ: &str, claims: &Value) -> String {
-    forge(app, &serde_json::json!({ "typ": typ, "alg": "ES256", "kid": app.keys.signing.kid }).to_string(), &claims.to_string())
+    forge(
+        app,
+        &serde_json::json!({ "typ": typ, "alg": "ES256", "kid": app.keys.latest().signer().unwrap().kid }).to_string(),
+        &claims.to_string(),
+    )
 }
 
 /// Random numbers (`SplitMix64`) from a seed that is printed, and taken from `DOORWARD_SEED` where that is set.

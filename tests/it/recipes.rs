@@ -1,7 +1,7 @@
 //! A good request for every method, so that the sweep and the bad input reach whatever stands in `METHODS`.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use doorward::methods::Method;
+use doorward::methods::{Access, Method};
 use serde_json::{Value, json};
 
 use crate::{
@@ -43,6 +43,16 @@ impl Caller {
     /// A member of a tenant, logged in.
     pub async fn member(world: &World, tenant: &doorward::store::tenants::Tenant, email: &str, roles: &[&str]) -> Self {
         let person = world.person(email).await;
+        world.member(tenant, &person, roles).await;
+        Self { tenant: tenant.id.to_string(), ..Self::logged_in(world, email).await }
+    }
+
+    /// A member of a tenant who, where the method is for operators, is one.
+    pub async fn who_may(method: &Method, world: &World, tenant: &doorward::store::tenants::Tenant, email: &str, roles: &[&str]) -> Self {
+        if method.policy.access != Access::Operator {
+            return Self::member(world, tenant, email, roles).await;
+        }
+        let person = world.superuser(email).await;
         world.member(tenant, &person, roles).await;
         Self { tenant: tenant.id.to_string(), ..Self::logged_in(world, email).await }
     }
@@ -125,7 +135,6 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
                 consumes: false,
             },
         ],
-        "/doorward.v1.AuthService/GetMe" => one(false, json!({})),
         "/doorward.v1.AuthService/ValidateSession" => one(false, json!({ "tenant_id": tenant, "include_tenants": true })),
         "/doorward.v1.AuthService/ListTenants" | "/doorward.v1.AuthService/ListSessions" => one(false, json!({ "page_size": 10 })),
         "/doorward.v1.AuthService/Logout" => vec![
@@ -140,6 +149,13 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
             Recipe { way: "all", json: json!({}), consumes: true },
             Recipe { way: "all but the current", json: json!({ "keep_current": true }), consumes: false },
         ],
+        "/doorward.v1.AuthService/GetMe"
+        | "/doorward.v1.AccessService/GetKeySet"
+        | "/doorward.v1.SigningKeyService/ListSigningKeys"
+        | "/doorward.v1.SigningKeyService/RotateSigningKey"
+        | "/doorward.v1.SigningKeyService/ResealSigningKeys" => one(false, json!({})),
+        // Of a key that is not there: to revoke the one that signs would end the tokens of all other callers.
+        path if path.starts_with("/doorward.v1.SigningKeyService/") => one(false, json!({ "kid": "no-such-key" })),
         path if path.starts_with("/doorward.v1.ServiceAccountService/") => of_service_accounts(method, caller),
         path => panic!(
             "tests/it/recipes.rs has no recipe for {path}: add an arm with a request that a member may send (`tenant` for its \

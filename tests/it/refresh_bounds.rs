@@ -52,6 +52,7 @@ fn near_misses(token: &str, chance: &mut Chance) -> Vec<String> {
 
 on_both! {
     async fn every_near_miss_is_refused_and_touches_nothing(world: World) {
+        let world = world.quiet().await;
         world.person("ann@example.com").await;
         let first = world.login("ann@example.com").await;
         // A live chain with a past, so that a lower generation would be reuse.
@@ -69,6 +70,7 @@ on_both! {
     }
 
     async fn no_near_miss_ends_a_session(world: World) {
+        let world = world.quiet().await;
         world.person("ann@example.com").await;
         let token = world.login("ann@example.com").await.refresh_token;
         let before = everything(&world).await;

@@ -156,7 +156,7 @@ on_new! {
         assert_eq!(sql.count("SELECT count(*) AS n FROM signing_keys WHERE state = 'active' AND algorithm = 'ES256'").await, 1);
         assert_eq!(sql.count("SELECT count(*) AS n FROM signing_keys").await, 1);
         assert_eq!(sql.count("SELECT count(*) AS n FROM users").await, 0, "nobody is made without being asked for");
-        let stored = format!("key {} active {START}", app.keys.signing.kid);
+        let stored = format!("key {} active {START}", app.keys.latest().signer().unwrap().kid);
         assert!(ground.made().await.contains(&stored));
         let check = format!("instance {} 0 {START}", app.roots.first().check());
         assert!(ground.made().await.contains(&check));
@@ -171,7 +171,7 @@ on_new! {
         ground.clock.advance(Duration::from_hours(1));
         let second = ground.open().await.unwrap();
 
-        assert_eq!(second.keys.signing.kid, first.keys.signing.kid);
+        assert_eq!(second.keys.latest().signer().unwrap().kid, first.keys.latest().signer().unwrap().kid);
         assert_eq!(ground.made().await, made);
         assert_eq!(ground.sql().await.count("SELECT count(*) AS n FROM users").await, 1);
     }
@@ -302,7 +302,7 @@ fn one_of_the_processes() {
     let Ok(url) = std::env::var("DOORWARD_TEST_DATABASE") else { return };
     run(Backend::Sqlite, |mut ground| async move {
         ground.config.database.url = url.into();
-        println!("kid={}", ground.open().await.unwrap().keys.signing.kid);
+        println!("kid={}", ground.open().await.unwrap().keys.latest().signer().unwrap().kid);
     });
 }
 

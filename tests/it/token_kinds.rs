@@ -43,7 +43,7 @@ async fn one_of_every_kind(world: &World, account: &Account) -> Vec<(&'static st
     for (claim, seconds) in [("iat", -2_000), ("nbf", -2_000), ("auth_time", -2_000), ("exp", -1_000)] {
         expired[claim] = json!(START + seconds);
     }
-    let head = json!({ "typ": "pwc+jwt", "alg": "ES256", "kid": world.app().keys.signing.kid }).to_string();
+    let head = json!({ "typ": "pwc+jwt", "alg": "ES256", "kid": world.app().keys.latest().signer().unwrap().kid }).to_string();
     let victim = access().await;
     let (_, rest) = victim.split_once('.').unwrap();
     vec![

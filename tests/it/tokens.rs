@@ -3,7 +3,6 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward::{pb::v1, values::secret::sha256};
-use jsonwebtoken::{Algorithm, jwk::Jwk};
 use serde_json::{Value, json};
 
 use crate::{harness::*, on_both, probe::*};
@@ -39,7 +38,7 @@ fn access(login: &v1::LoginResponse) -> &str {
 
 /// The public half of the key that signs, as its `x` and `y`.
 fn public_point(world: &World) -> (String, String) {
-    let jwk = serde_json::to_value(Jwk::from_encoding_key(&world.app().keys.signing.key, Algorithm::ES256).unwrap()).unwrap();
+    let jwk = public_key(world.app());
     let member = |name: &str| jwk[name].as_str().unwrap().to_owned();
     (member("x"), member("y"))
 }

@@ -13,7 +13,7 @@ use super::*;
 
 #[test]
 fn a_second_server_on_the_same_file_is_refused_and_commands_are_not() {
-    let place = free_ports();
+    let place = Place::new();
     let mut first = Serving::start(&place);
     first.wait_for("grpcurl");
     let pid = format!("(process {})", first.child.id());
@@ -26,7 +26,7 @@ fn a_second_server_on_the_same_file_is_refused_and_commands_are_not() {
     let by_link = by_link.set("database.url", &format!("sqlite://{}", place.file("link.db").display()));
     by_link.serve_in_vain().refused(&["another server", &pid]);
     // A database of its own is no matter.
-    let elsewhere = free_ports();
+    let elsewhere = Place::new();
     let mut other = Serving::start(&elsewhere);
     other.wait_for("grpcurl");
     first.signal("TERM");
@@ -36,7 +36,7 @@ fn a_second_server_on_the_same_file_is_refused_and_commands_are_not() {
 
 #[test]
 fn whatever_ends_a_server_lets_the_next_one_in() {
-    let place = free_ports();
+    let place = Place::new();
     for signal in ["KILL", "TERM", "KILL"] {
         let mut serving = Serving::start(&place);
         serving.wait_for("grpcurl");
@@ -53,7 +53,7 @@ fn whatever_ends_a_server_lets_the_next_one_in() {
 
 #[test]
 fn of_many_that_start_at_once_one_serves() {
-    let place = free_ports();
+    let place = Place::new();
     for _ in 0..3 {
         let mut all: Vec<Serving> = (0..4).map(|_| Serving::start(&place)).collect();
         let mut serving = 0;
@@ -72,18 +72,22 @@ fn of_many_that_start_at_once_one_serves() {
 fn an_address_that_cannot_be_had_names_the_variable_to_set() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = held.local_addr().unwrap().to_string();
-    for (key, variable) in [("server.grpc_addr", "DOORWARD__SERVER__GRPC_ADDR"), ("server.ops_addr", "DOORWARD__SERVER__OPS_ADDR")] {
-        let place = free_ports().set(key, &taken);
+    for (key, variable) in [
+        ("server.grpc_addr", "DOORWARD__SERVER__GRPC_ADDR"),
+        ("server.http_addr", "DOORWARD__SERVER__HTTP_ADDR"),
+        ("server.ops_addr", "DOORWARD__SERVER__OPS_ADDR"),
+    ] {
+        let place = Place::new().set(key, &taken);
         place.serve_in_vain().refused(&[key, &taken, "stop what listens there", &format!("set {variable}")]);
         assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0, "nothing was made");
     }
-    let place = free_ports().set("server.ops_addr", "192.0.2.1:9090").set("tokens.issuer", "https://doorward.example");
+    let place = Place::new().set("server.ops_addr", "192.0.2.1:9090").set("tokens.issuer", "https://doorward.example");
     place.set("callers.mode", "optional").serve_in_vain().refused(&["192.0.2.1:9090", "an address that this machine has"]);
 }
 
 #[test]
 fn a_missing_folder_is_named() {
-    let place = free_ports().set("database.url", "sqlite://no/such/folder/doorward.db");
+    let place = Place::new().set("database.url", "sqlite://no/such/folder/doorward.db");
     for words in [&["serve"][..], &["user", "list"], &["demo"], &["migrate", "up"]] {
         place.run(words).refused(&["the folder no/such/folder of the database does not exist: make it first"]);
     }
@@ -98,7 +102,7 @@ fn a_missing_folder_is_named() {
 
 #[test]
 fn a_closed_terminal_stops_a_server_but_not_one_under_nohup() {
-    let place = free_ports();
+    let place = Place::new();
     let mut command = Command::new("nohup");
     let program = place.command(&[]);
     command.arg(program.get_program()).current_dir(place.folder.path()).env_clear().envs(place.settings.iter().cloned());
@@ -110,7 +114,7 @@ fn a_closed_terminal_stops_a_server_but_not_one_under_nohup() {
     serving.signal("HUP");
     serving.signal("TERM");
     assert_eq!(serving.ended().0, Some(0));
-    let place = free_ports().set("server.shutdown_grace", "1h");
+    let place = Place::new().set("server.shutdown_grace", "1h");
     let mut serving = Serving::start(&place);
     serving.wait_for("grpcurl");
     serving.signal("HUP");
@@ -295,7 +299,7 @@ fn an_end_of_input_at_a_question_is_a_no() {
 
 #[test]
 fn a_lock_that_is_another_servers_is_left_alone() {
-    let place = free_ports();
+    let place = Place::new();
     let mut first = Serving::start(&place);
     first.wait_for("grpcurl");
     // What people do with a lock file that they take for a stale one.
@@ -308,7 +312,7 @@ fn a_lock_that_is_another_servers_is_left_alone() {
 
 #[test]
 fn the_lock_file_is_not_written_through_a_link() {
-    let place = free_ports();
+    let place = Place::new();
     fs::write(place.file("precious"), "precious").unwrap();
     std::os::unix::fs::symlink("precious", place.file("doorward.db.serving")).unwrap();
     place.serve_in_vain().refused(&["the lock file", "doorward.db.serving"]);
@@ -317,7 +321,7 @@ fn the_lock_file_is_not_written_through_a_link() {
 
 #[test]
 fn a_database_with_two_names_is_not_served() {
-    let place = free_ports();
+    let place = Place::new();
     place.user("ann@example.com");
     fs::hard_link(place.file("doorward.db"), place.file("second.db")).unwrap();
     place.serve_in_vain().refused(&["doorward.db has 2 names", "leave it one"]);
@@ -394,7 +398,7 @@ fn what_a_killed_first_start_left_half_done_is_taken_back() {
 
 #[test]
 fn a_file_that_is_no_lock_is_not_taken_for_one() {
-    let place = free_ports();
+    let place = Place::new();
     fs::write(place.file("notes"), "my notes\n").unwrap();
     fs::hard_link(place.file("notes"), place.file("doorward.db.serving")).unwrap();
     place.serve_in_vain().refused(&["doorward.db.serving is no lock file", "move it elsewhere"]);

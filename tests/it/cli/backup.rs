@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_served_database_is_copied_and_the_copy_opens_with_the_key() {
-    let place = free_ports();
+    let place = Place::new();
     place.user("ann@example.com");
     let mut serving = Serving::start(&place);
     serving.wait_for("grpcurl");

@@ -33,12 +33,12 @@ fn a_good_configuration_is_checked_in_one_line_without_a_database() {
     let words = ["--config", "doorward.toml", "config", "check"];
     let checked = place.run(&words).done();
     let count = keys().len();
-    let expected = format!("the configuration is good: {count} keys, 2 set by doorward.toml, 4 by variables, the rest defaults\n");
+    let expected = format!("the configuration is good: {count} keys, 2 set by doorward.toml, 5 by variables, the rest defaults\n");
     assert_eq!(checked.out, expected);
     let json = place.run(&[&words[..], &["--format", "json"]].concat()).done().json();
-    assert_eq!((&json["file"], &json["set_by_file"], &json["set_by_variables"]), (&"doorward.toml".into(), &2.into(), &4.into()));
+    assert_eq!((&json["file"], &json["set_by_file"], &json["set_by_variables"]), (&"doorward.toml".into(), &2.into(), &5.into()));
     let plain = Place::new().run(&["config", "check"]).done().out;
-    assert_eq!(plain, format!("the configuration is good: {count} keys, 2 by variables, the rest defaults\n"));
+    assert_eq!(plain, format!("the configuration is good: {count} keys, 3 by variables, the rest defaults\n"));
     assert_eq!(files(&place), 2, "it touches nothing");
 }
 
@@ -81,7 +81,7 @@ fn settings_are_shown_with_their_origins_and_no_secret() {
     let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in {text}"));
     let ends = |start: &str, origin: &str| assert!(line(start).ends_with(&format!("  # {origin}")), "{}", line(start));
     ends("grpc_addr = \"127.0.0.1:0\"", "DOORWARD__SERVER__GRPC_ADDR");
-    ends("http_addr = \"127.0.0.1:8080\"", "default");
+    ends("http_addr = \"127.0.0.1:0\"", "DOORWARD__SERVER__HTTP_ADDR");
     ends("# url is not shown: postgres://doorward:***@db.invalid/doorward", "doorward.toml");
     ends("# root is not shown: 1 in all", "DOORWARD__SECRETS__ROOT_FILE");
     ends("root_file = \"root\"", "DOORWARD__SECRETS__ROOT_FILE");

@@ -18,7 +18,7 @@ fn ask(addr: &str, more: &[&str]) -> Ran {
 
 #[test]
 fn every_name_is_served_and_none_but_those() {
-    let place = free_ports();
+    let place = Place::new();
     let mut serving = Serving::start(&place);
     let addr = ops_addr(&mut serving);
     for name in ["readiness", "liveness", "startup", "doorward.v1.AuthService", ""] {
@@ -34,7 +34,7 @@ fn every_name_is_served_and_none_but_those() {
 
 #[test]
 fn a_server_that_stops_is_live_and_not_ready() {
-    let place = free_ports().set("server.shutdown_grace", "1h");
+    let place = Place::new().set("server.shutdown_grace", "1h");
     let mut serving = Serving::start(&place);
     let addr = ops_addr(&mut serving);
     serving.signal("TERM");
@@ -55,7 +55,7 @@ fn a_server_that_stops_is_live_and_not_ready() {
 /// The probe's own configuration is the server's, but for what only the server needs.
 #[test]
 fn the_configuration_says_where_and_nothing_else_of_it_matters() {
-    let place = free_ports();
+    let place = Place::new();
     let mut serving = Serving::start(&place);
     let addr = ops_addr(&mut serving);
     let probe = Place { folder: TempDir::new().unwrap(), settings: Vec::new() };
@@ -71,7 +71,7 @@ fn the_configuration_says_where_and_nothing_else_of_it_matters() {
     by_file.run(&["--config", "absent.toml", "health"]).refused(&["absent.toml"]);
     let bad = Place { folder: TempDir::new().unwrap(), settings: Vec::new() }.set("server.ops_addr", "here");
     bad.run(&["health"]).refused(&["server.ops_addr: ", "DOORWARD__SERVER__OPS_ADDR"]);
-    free_ports().run(&["health"]).refused(&["port 0", "--addr"]);
+    Place::new().run(&["health"]).refused(&["port 0", "--addr"]);
 }
 
 #[test]

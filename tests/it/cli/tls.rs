@@ -9,12 +9,12 @@ use std::{
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose};
 
-use super::{Place, Serving, free_ports, terminal};
+use super::{Place, Serving, terminal};
 use crate::harness::pki::{Authority, Issued};
 
 /// A place with a certificate in it.
 fn secured(issued: &Issued) -> Place {
-    let place = free_ports().set("server.tls_cert_file", "tls.crt").set("server.tls_key_file", "tls.key");
+    let place = Place::new().set("server.tls_cert_file", "tls.crt").set("server.tls_key_file", "tls.key");
     put(&place, issued);
     place
 }
@@ -128,7 +128,7 @@ fn a_closed_terminal_stops_a_server_with_tls_too() {
 
 #[test]
 fn where_callers_must_be_known_the_command_to_paste_has_room_for_one() {
-    let place = free_ports().set("callers.mode", "required");
+    let place = Place::new().set("callers.mode", "required");
     assert!(Serving::start(&place).wait_for("try it").contains("grpcurl -plaintext -H 'doorward-caller: Bearer TOKEN' 127.0.0.1:"));
 
     let ca = Authority::new("prod");

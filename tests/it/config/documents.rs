@@ -33,7 +33,7 @@ fn every_key_says_what_it_is_for_and_what_holds_without_it() {
         assert!(setting.default.is_some() != setting.unset.is_some(), "one of the two: {setting:?}");
         assert!(!matches!(setting.value, InForce::Hidden(_)), "there is no default secret: {setting:?}");
     }
-    let without_effect = ["server.http_addr", "login.failure_floor", "freshness.max_staleness"];
+    let without_effect = ["login.failure_floor"];
     let found: Vec<String> =
         config::settings().into_iter().filter(|setting| setting.doc.contains("Without effect yet")).map(|setting| setting.key).collect();
     assert_eq!(found, without_effect);

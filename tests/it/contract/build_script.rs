@@ -108,17 +108,18 @@ fn a_flag_about_workloads_stands_where_it_means_something() {
         ("SERVICE", "Empty", "permission: \"a:b\""),
         ("OPERATOR", "Empty", "permission: \"a:b\""),
     ];
-    for (flag, good) in
-        [("accepts_service_accounts", &["SESSION", "TOKEN"][..]), ("accepts_instance", &["TENANT"]), ("proves_caller", &["PUBLIC"])]
-    {
+    for (flag, good) in [
+        ("accepts_service_accounts", &["SESSION", "TOKEN"][..]),
+        ("accepts_instance", &["TENANT"]),
+        ("proves_caller", &["PUBLIC"]),
+        ("needs_no_caller", &["PUBLIC"]),
+    ] {
         for (class, request, permission) in classes {
             let outcome = one(request, &format!("access: ACCESS_{class} {permission} {flag}: true"));
             if good.contains(&class) {
                 let method = outcome.unwrap().pop().unwrap();
-                assert_eq!(
-                    [method.accepts_service_accounts, method.accepts_instance, method.proves_caller].iter().filter(|set| **set).count(),
-                    1
-                );
+                let flags = [method.accepts_service_accounts, method.accepts_instance, method.proves_caller, method.needs_no_caller];
+                assert_eq!(flags.iter().filter(|set| **set).count(), 1);
             } else {
                 complains(outcome, flag);
             }

@@ -33,13 +33,13 @@ fn compose_starts_a_server_that_can_be_reached() {
         for (name, service) in ours(&compose) {
             assert_is_command(&strings(&service["command"]));
             let config = load(&variables(service));
-            let (grpc, ops) = (config.server.grpc_addr, config.server.ops_addr);
-            assert!(grpc.ip().is_unspecified() && ops.ip().is_unspecified(), "{path}, {name}: listens where Docker forwards to");
+            let addresses = [config.server.grpc_addr, config.server.http_addr, config.server.ops_addr];
+            assert!(addresses.iter().all(|addr| addr.ip().is_unspecified()), "{path}, {name}: listens where Docker forwards to");
             assert_eq!(config.database.is_sqlite(), path == FILES[0], "{path}, {name}");
             if name != "doorward" {
                 continue;
             }
-            let published = [format!("127.0.0.1:{0}:{0}", grpc.port()), format!("127.0.0.1:{0}:{0}", ops.port())];
+            let published = addresses.map(|addr| format!("127.0.0.1:{0}:{0}", addr.port()));
             assert_eq!(strings(&service["ports"]), published, "{path}: published on the loopback alone, it is not encrypted");
         }
     }

@@ -24,11 +24,11 @@ fn the_image_listens_where_it_says() {
     let variables = image_variables();
     let defaults = Config::default().server;
     let exposed: Vec<u16> = instruction("EXPOSE").split(' ').map(|port| port.parse().unwrap()).collect();
-    assert_eq!(exposed, [defaults.grpc_addr.port(), defaults.ops_addr.port()]);
-    for (name, port) in [("DOORWARD__SERVER__GRPC_ADDR", exposed[0]), ("DOORWARD__SERVER__OPS_ADDR", exposed[1])] {
-        assert_eq!(variables[name], format!("0.0.0.0:{port}"), "{name}");
+    assert_eq!(exposed, [defaults.grpc_addr, defaults.http_addr, defaults.ops_addr].map(|addr| addr.port()));
+    for (name, port) in ["GRPC", "HTTP", "OPS"].iter().zip(&exposed) {
+        assert_eq!(variables[&format!("DOORWARD__SERVER__{name}_ADDR")], format!("0.0.0.0:{port}"), "{name}");
     }
-    assert_eq!(variables.len(), 2, "the image chooses nothing for the operator");
+    assert_eq!(variables.len(), 3, "the image chooses nothing for the operator");
     assert!(variables.keys().filter_map(|name| key(name)).all(|key| doorward::config::keys().contains(&key)));
 }
 

@@ -82,15 +82,17 @@ fn nobody_serves_under_the_issuer_of_an_example() {
 fn ports_are_the_servers() {
     let server = config().server;
     // The kubelet probes the pod's address.
-    assert!(server.grpc_addr.ip().is_unspecified() && server.ops_addr.ip().is_unspecified());
+    assert!([server.grpc_addr, server.http_addr, server.ops_addr].iter().all(|addr| addr.ip().is_unspecified()));
     assert_eq!(port("grpc"), u64::from(server.grpc_addr.port()));
+    assert_eq!(port("http"), u64::from(server.http_addr.port()));
     assert_eq!(port("ops"), u64::from(server.ops_addr.port()));
     let annotations = &manifest("deployment")["spec"]["template"]["metadata"]["annotations"];
     assert_eq!(string(&annotations["prometheus.io/port"]), port("ops").to_string());
     for name in ["service", "service-headless"] {
         for service_port in list(&manifest(name)["spec"]["ports"]) {
-            assert_eq!(service_port["targetPort"], "grpc", "{name}: the ops port is for the pod's neighbours alone");
-            assert_eq!(number(&service_port["port"]), port("grpc"), "{name}");
+            let target = string(&service_port["targetPort"]);
+            assert!(target == "grpc" || target == "http", "{name}: the ops port is for the pod's neighbours alone");
+            assert_eq!(number(&service_port["port"]), port(target), "{name}");
         }
     }
     assert_eq!(manifest("service-headless")["spec"]["clusterIP"], "None");

@@ -180,6 +180,7 @@ on_both! {
     }
 
     async fn what_is_no_secret_of_ours_costs_the_database_nothing(world: World) {
+        let world = world.quiet().await;
         world.person("ann@example.com").await;
         let account = instance_account(&world, &[]).await;
         let tokens = world.login("ann@example.com").await;

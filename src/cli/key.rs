@@ -1,0 +1,151 @@
+//! `doorward key …`.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{
+    confirm::Confirm,
+    desk::Desk,
+    failure::Failure,
+    output::{self, View},
+};
+use crate::{
+    domain::keys::{self, KeyOperator, Outlook},
+    store::signing_keys::SigningKey,
+};
+
+/// What to do about signing keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the keys that access tokens are signed with, oldest first
+    #[command(after_help = "Example:\n  doorward key list")]
+    List,
+    /// Make the next key: it is published now, and signs by itself ten minutes later
+    #[command(after_help = "Examples:\n  doorward key rotate\n  doorward key rotate --at-once --yes")]
+    Rotate(Rotate),
+    /// Let a key sign no more: the next one takes over, and tokens that it signed stay good until they expire
+    #[command(after_help = "Example:\n  doorward key retire 8Xr2GrKIjYPAxqJKNzMWFMlXJ5ykF2OZYwpFLn9Rk0k --yes")]
+    Retire(Named),
+    /// Declare a key compromised: tokens that it signed are refused from now on
+    ///
+    /// Every running server refuses them within `freshness.max_staleness`, one second by default.
+    /// Sessions live on, and get new tokens by refreshing; the next key signs at once. Backends that
+    /// verify tokens offline accept those of the key until they read the key set again.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  doorward key revoke 8Xr2GrKIjYPAxqJKNzMWFMlXJ5ykF2OZYwpFLn9Rk0k --yes")]
+    Revoke(Named),
+    /// Seal every private key under the first of secrets.root, when that is a new one
+    #[command(after_help = "Example:\n  doorward key reseal")]
+    Reseal,
+}
+
+/// The next key.
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// Let it sign now: backends that verify offline have to read the key set again
+    #[arg(long)]
+    at_once: bool,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// A key to be changed.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// Its name, as `list` says it
+    #[arg(value_name = "KID", allow_hyphen_values = true)]
+    kid: String,
+    #[command(flatten)]
+    confirm: Confirm,
+}
+
+/// Does it.
+///
+/// # Errors
+/// What `domain::keys` refuses.
+pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
+    let app = &desk.app;
+    let outlook = Outlook::new(&app.config.tokens);
+    let shown = |key: &SigningKey| KeyView::new(key, &outlook);
+    let by = || KeyOperator::at_the_command(app, desk.actor());
+    match command {
+        KeyCommand::List => output::list(desk.format, &keys::list(app).await?.iter().map(shown).collect::<Vec<_>>()),
+        KeyCommand::Rotate(Rotate { at_once, confirm }) => {
+            if at_once {
+                confirm.ask("lets a new key sign now: backends that verify offline refuse its tokens until they read the key set again")?;
+            }
+            let view = shown(&keys::rotate(app, by(), at_once).await?);
+            let when = if at_once { "signs now".to_owned() } else { format!("signs from {} on", view.activate_time()) };
+            output::one(desk.format, &view, &format!("The key {} is published, and {when}.", view.kid))
+        }
+        KeyCommand::Retire(Named { kid, confirm }) => {
+            confirm.ask(&format!("lets the key {} sign no more", output::quoted(&kid)))?;
+            let retired = keys::retire(app, by(), &kid).await.map_err(|error| unknown(error, &kid))?;
+            let Some(key) = retired else {
+                let text = format!("The key {kid} is gone: it had signed nothing.");
+                return output::one(desk.format, &serde_json::json!({ "kid": kid, "state": "removed" }), &text);
+            };
+            let view = shown(&key);
+            let until = view.remove_time.clone().unwrap_or_default();
+            output::one(desk.format, &view, &format!("The key {kid} signs no more; it verifies what it signed until {until}."))
+        }
+        KeyCommand::Revoke(Named { kid, confirm }) => {
+            confirm.ask(&format!("refuses every token that the key {} signed, for good", output::quoted(&kid)))?;
+            let key = keys::revoke(app, by(), &kid).await.map_err(|error| unknown(error, &kid))?;
+            output::one(desk.format, &shown(&key), &format!("The key {kid} is revoked: what it signed is refused."))
+        }
+        KeyCommand::Reseal => {
+            let keys::Resealed { changed, unchanged } = keys::reseal(app, by()).await?;
+            let answer = serde_json::json!({ "changed": changed, "unchanged": unchanged });
+            let text = format!("Sealed anew: {changed}. Sealed under the first of secrets.root already: {unchanged}.");
+            output::one(desk.format, &answer, &text)
+        }
+    }
+}
+
+fn unknown(error: crate::error::Error, kid: &str) -> Failure {
+    Failure::from(error).naming("KID", kid)
+}
+
+/// A signing key.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are those of doorward.v1.SigningKey")]
+pub struct KeyView {
+    pub kid: String,
+    pub algorithm: String,
+    pub state: &'static str,
+    pub create_time: String,
+    pub activate_time: Option<String>,
+    pub retire_time: Option<String>,
+    pub revoke_time: Option<String>,
+    pub remove_time: Option<String>,
+}
+
+impl KeyView {
+    fn new(key: &SigningKey, outlook: &Outlook) -> Self {
+        Self {
+            kid: key.kid.clone(),
+            algorithm: key.algorithm.clone(),
+            state: key.state.as_str(),
+            create_time: key.created_at.to_string(),
+            activate_time: outlook.activates_at(key).map(|time| time.to_string()),
+            retire_time: key.retired_at.map(|time| time.to_string()),
+            revoke_time: key.revoked_at.map(|time| time.to_string()),
+            remove_time: outlook.removes_at(key).map(|time| time.to_string()),
+        }
+    }
+
+    fn activate_time(&self) -> &str {
+        self.activate_time.as_deref().unwrap_or_default()
+    }
+}
+
+impl View for KeyView {
+    const PLURAL: &'static str = "signing_keys";
+    const COLUMNS: &'static [&'static str] = &["KID", "ALGORITHM", "STATE", "SIGNS FROM", "UNTIL", "GONE"];
+
+    fn row(&self) -> Vec<String> {
+        let time = |time: &Option<String>| time.clone().unwrap_or_default();
+        let until = time(if self.retire_time.is_some() { &self.retire_time } else { &self.revoke_time });
+        vec![self.kid.clone(), self.algorithm.clone(), self.state.to_owned(), time(&self.activate_time), until, time(&self.remove_time)]
+    }
+}
