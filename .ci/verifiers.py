@@ -1,8 +1,8 @@
 """Verifies tokens by the published key set alone, while keys rotate and tokens are made all the time.
 
 Each verifier is a library that follows the key set by its own means: PyJWT, joserfc and jose (Node, `verifier.mjs`). A key is published for
-ten minutes before it signs, and may be kept for five; here the verifiers keep the key set for two seconds, and once a key has been published
-for five, its row is made to look ten minutes old. Every token that the server makes goes to all of them and to the server itself, at once:
+a quarter of an hour before it signs, and may be kept for five minutes; here the verifiers keep the key set for two seconds, and once a key has been published
+for five, its row is made to look that much older. Every token that the server makes goes to all of them and to the server itself, at once:
 none may be refused. At the end a key is revoked: what it signed is refused by the server at once, and by them when they have read again.
 """
 
@@ -149,7 +149,7 @@ def main() -> None:
         command("key", "rotate")
         mint_for(PUBLISHED)
         with sqlite3.connect("doorward.db", timeout=10) as database:
-            database.execute("UPDATE signing_keys SET created_at = created_at - 600 WHERE state = 'pending'")
+            database.execute("UPDATE signing_keys SET created_at = created_at - 900 WHERE state = 'pending'")
         wait_until("the next key signs", 10, lambda: mint() != before)
         mint_for(1)
         for name, verify in verifiers.items():

@@ -171,7 +171,7 @@ impl Config {
 
     fn check(&self, reader: &mut Reader) {
         self.server.check(reader);
-        self.tokens.check(&self.server, reader);
+        self.tokens.check(&self.server, &self.secrets, reader);
         self.passwords.check(reader);
         self.login.check(&self.server, reader);
         self.callers.check(&self.server, reader);

@@ -3,6 +3,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `start.rs` | whether this database and this root secret may serve, and what a first start makes |
+//! | `checks.rs` | may somebody do something: yes or no |
 //! | `keys.rs` | signing keys |
 //! | `passwords.rs`, `passwords/` | what a password is, hashing threads |
 //! | `login.rs` | a password → a session |
@@ -31,6 +32,7 @@ pub mod access;
 pub mod audit;
 pub mod backup;
 pub mod callers;
+pub mod checks;
 pub mod client_credentials;
 pub mod demo;
 pub mod keys;

@@ -56,6 +56,8 @@ pub mod tls;
 /// Services that have a health name of their own.
 const SERVICES: &[&str] =
     &["doorward.v1.AccessService", "doorward.v1.AuthService", "doorward.v1.ServiceAccountService", "doorward.v1.SigningKeyService"];
+/// A thousand checks, each with the longest tenant and permission, and a token.
+const BATCH_BYTES: usize = 512 * 1024;
 /// How often the database is asked whether it answers.
 const DATABASE_PROBE: Duration = Duration::from_millis(500);
 /// How long an answer to that may take: with the interval, readiness flips within two seconds.
@@ -266,6 +268,12 @@ pub fn limits(server: &config::Server) -> Limits {
     }
 }
 
+/// Bytes at most of a request to a service: those of the configuration, or what 1,000 checks of `BatchCheckAccess` come to.
+#[must_use]
+pub fn message_limit(service: &str, configured: usize) -> usize {
+    if service == "doorward.v1.AccessService" { configured.max(BATCH_BYTES) } else { configured }
+}
+
 fn health_service(reporter: &HealthReporter, limit: usize) -> HealthServer<HealthService> {
     HealthServer::new(HealthService::from_health_reporter(reporter.clone())).max_decoding_message_size(limit)
 }
@@ -275,7 +283,8 @@ fn health_service(reporter: &HealthReporter, limit: usize) -> HealthServer<Healt
 fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
     let limit = app.config.server.max_message_bytes;
     let auth = AuthServiceServer::new(Auth::new(Arc::clone(app))).max_decoding_message_size(limit);
-    let access = AccessServiceServer::new(Access::new(Arc::clone(app))).max_decoding_message_size(limit);
+    let access = AccessServiceServer::new(Access::new(Arc::clone(app)));
+    let access = access.max_decoding_message_size(message_limit("doorward.v1.AccessService", limit));
     let accounts = ServiceAccountServiceServer::new(ServiceAccounts::new(Arc::clone(app))).max_decoding_message_size(limit);
     let keys = SigningKeyServiceServer::new(SigningKeys::new(Arc::clone(app))).max_decoding_message_size(limit);
     let mut routes = tonic::service::Routes::new(auth).add_service(access).add_service(accounts).add_service(keys);

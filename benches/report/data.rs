@@ -139,7 +139,7 @@ impl Data {
         let mut opened = Vec::with_capacity(count);
         for person in people.iter().cycle().take(count) {
             let (session, refresh) = session(app, person, None)?;
-            let (access, _) = tokens::mint(app, &session, None, &Wanted::default(), session.created_at)?;
+            let (access, _) = tokens::mint(app, &session, None, &Wanted::default(), session.created_at).await?;
             self.access_tokens.push(access.expose_secret().to_owned());
             self.refresh_tokens.push(refresh);
             self.session_ids.push(session.id.to_string());

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     domain::keys::{self, KeyOperator, Outlook},
-    store::signing_keys::SigningKey,
+    store::signing_keys::{KeyState, SigningKey},
+    values::algorithm::SigningAlgorithm,
 };
 
 /// What to do about signing keys.
@@ -20,7 +21,7 @@ pub enum KeyCommand {
     /// List the keys that access tokens are signed with, oldest first
     #[command(after_help = "Example:\n  doorward key list")]
     List,
-    /// Make the next key: it is published now, and signs by itself ten minutes later
+    /// Make the next key: it is published now, and signs by itself 15 minutes later
     #[command(after_help = "Examples:\n  doorward key rotate\n  doorward key rotate --at-once --yes")]
     Rotate(Rotate),
     /// Let a key sign no more: the next one takes over, and tokens that it signed stay good until they expire
@@ -30,12 +31,16 @@ pub enum KeyCommand {
     ///
     /// Every running server refuses them within `freshness.max_staleness`, one second by default.
     /// Sessions live on, and get new tokens by refreshing; the next key signs at once. Backends that
-    /// verify tokens offline accept those of the key until they read the key set again.
+    /// verify tokens offline accept those of the key, and may refuse those of the next one, until they
+    /// read the key set again.
     #[command(verbatim_doc_comment, after_help = "Example:\n  doorward key revoke 8Xr2GrKIjYPAxqJKNzMWFMlXJ5ykF2OZYwpFLn9Rk0k --yes")]
     Revoke(Named),
-    /// Seal every private key under the first of secrets.root, when that is a new one
-    #[command(after_help = "Example:\n  doorward key reseal")]
-    Reseal,
+    /// Seal every private key under the first of `secrets.root`, when that is a new one
+    ///
+    /// Every server must have been started with the new root in its list before. One that was not
+    /// goes on with the keys that it opened, and can open no other.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  doorward key reseal --yes")]
+    Reseal(Confirm),
 }
 
 /// The next key.
@@ -70,12 +75,22 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
     match command {
         KeyCommand::List => output::list(desk.format, &keys::list(app).await?.iter().map(shown).collect::<Vec<_>>()),
         KeyCommand::Rotate(Rotate { at_once, confirm }) => {
+            let all = keys::list(app).await?;
+            let active = all.iter().rev().find(|key| key.state == KeyState::Active).map(|key| key.algorithm.as_str());
+            let ours = outlook.algorithm().map(SigningAlgorithm::as_str);
+            if let (Some(active), Some(ours)) = (active, ours)
+                && active != ours
+            {
+                confirm.ask(&format!(
+                    "makes a key for {ours}, as tokens.algorithm says here, while tokens are signed with {active}: verifiers must accept both"
+                ))?;
+            }
             if at_once {
                 confirm.ask("lets a new key sign now: backends that verify offline refuse its tokens until they read the key set again")?;
             }
             let view = shown(&keys::rotate(app, by(), at_once).await?);
             let when = if at_once { "signs now".to_owned() } else { format!("signs from {} on", view.activate_time()) };
-            output::one(desk.format, &view, &format!("The key {} is published, and {when}.", view.kid))
+            output::one(desk.format, &view, &format!("The {} key {} is published, and {when}.", view.algorithm, view.kid))
         }
         KeyCommand::Retire(Named { kid, confirm }) => {
             confirm.ask(&format!("lets the key {} sign no more", output::quoted(&kid)))?;
@@ -89,11 +104,16 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
             output::one(desk.format, &view, &format!("The key {kid} signs no more; it verifies what it signed until {until}."))
         }
         KeyCommand::Revoke(Named { kid, confirm }) => {
-            confirm.ask(&format!("refuses every token that the key {} signed, for good", output::quoted(&kid)))?;
+            let what = "refuses every token that the key signed, for good, and lets the next key sign, which backends that verify offline \
+                        may have to read first";
+            confirm.ask(&format!("{what}: {}", output::quoted(&kid)))?;
             let key = keys::revoke(app, by(), &kid).await.map_err(|error| unknown(error, &kid))?;
             output::one(desk.format, &shown(&key), &format!("The key {kid} is revoked: what it signed is refused."))
         }
-        KeyCommand::Reseal => {
+        KeyCommand::Reseal(confirm) => {
+            confirm.ask(
+                "seals every private key so that only who has the first of secrets.root here can open it: servers, and copies of old",
+            )?;
             let keys::Resealed { changed, unchanged } = keys::reseal(app, by()).await?;
             let answer = serde_json::json!({ "changed": changed, "unchanged": unchanged });
             let text = format!("Sealed anew: {changed}. Sealed under the first of secrets.root already: {unchanged}.");

@@ -170,7 +170,7 @@ impl Server {
         section.set_within(connections, &mut server.max_connections, 1..=1_000_000);
         let streams = key("max_concurrent_streams", "Calls in flight at most on one connection.");
         section.set_within(streams, &mut server.max_concurrent_streams, 1..=10_000);
-        let message = key("max_message_bytes", "Bytes at most of one request.");
+        let message = key("max_message_bytes", "Bytes at most of one request; of those to AccessService 512 KiB, where this is less.");
         section.set_within(message, &mut server.max_message_bytes, 4_096..=4_194_304);
         let doc = "Time for a new connection to do its TLS handshake, where there is TLS, and to send its HTTP/2 preface.";
         let handshake = key("handshake_timeout", doc);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::reader::{Reader, Section, key};
+use super::secrets::Secrets;
 use super::server::Server;
 use super::setting::Shown;
 use super::source::Entry;
@@ -161,11 +162,11 @@ impl Tokens {
         );
     }
 
-    pub(super) fn check(&self, server: &Server, reader: &mut Reader) {
+    pub(super) fn check(&self, server: &Server, secrets: &Secrets, reader: &mut Reader) {
         if !server.is_on_loopback() && !reader.is_set("tokens.issuer") {
             reader.problem("tokens.issuer", "must be set once a listener is not on loopback: the URL of this instance");
         }
-        self.check_secrets(reader);
+        self.check_secrets(secrets, reader);
         reader.require(
             !self.audience.contains(&self.issuer),
             &[
@@ -208,7 +209,12 @@ impl Tokens {
 }
 
 impl Tokens {
-    fn check_secrets(&self, reader: &mut Reader) {
+    fn check_secrets(&self, secrets: &Secrets, reader: &mut Reader) {
+        let is_root = |text: &SecretString| secrets.root.iter().any(|root| root.expose_secret() == text.expose_secret());
+        reader.require(
+            !self.hmac_secret.iter().any(is_root),
+            &[("tokens.hmac_secret", "must not be one of secrets.root: whoever verifies tokens has it")],
+        );
         let Some(floor) = self.algorithm.secret_bytes() else { return };
         reader.require(
             !self.hmac_secret.is_empty(),

@@ -13,16 +13,17 @@
 //! *Pending*, *active* and *retired* keys verify and are published; the newest *active* one signs. Where `tokens.algorithm` is one of the
 //! HMAC ones a configured secret signs instead; what secrets are configured verifies, whatever signs.
 //!
-//! **Published before use.** Who verifies tokens without asking keeps the published keys for [`KEY_SET_MAX_AGE`]. A pending key signs after
-//! [`PUBLISHED_BEFORE`], twice as long: a reader's copy was made when the key was there, also by a clock that is minutes off.
+//! **Published before use.** Who verifies tokens without asking keeps the published keys for [`KEY_SET_MAX_AGE`], and may have got them from
+//! a cache that kept them as long. A pending key signs after [`PUBLISHED_BEFORE`], three times as long: a reader's copy was made when the
+//! key was there, also by a clock that is minutes off.
 //!
 //! **Retired until the end.** A retired key goes once `tokens.max_access_lifetime` has passed since it ceased to sign, and
 //! [`KEY_SET_MAX_AGE`] more, for replicas that heard of it late and clocks that differ.
 //!
 //! **What a replica keeps** ([`Keys`]) is read anew four times in `freshness.max_staleness`, and trusted while the start of the last such
-//! reading is no longer ago than that, by the monotonic clock. After that a verification reads the database itself, and answers UNAVAILABLE
-//! where that is away: a key that was revoked meanwhile must not let anybody in. The key set is answered all the same; whoever
-//! reads it keeps it longer than that anyway.
+//! reading is no longer ago than that, by the monotonic clock. After that whoever verifies or signs reads the database, and answers
+//! UNAVAILABLE where that is away: a key that was revoked meanwhile must not let anybody in, nor make tokens that nobody takes. The key set
+//! is answered all the same; whoever reads it keeps it longer than that anyway.
 //!
 //! **A token of a key that is not known** may be of one that another replica made a moment ago, where it had to sign at once: it is judged by
 //! keys that were read after the token came. For such readings all wait in one line, and one is done in fifty milliseconds at most.
@@ -74,10 +75,14 @@ pub use rotation::{Outlook, follow};
 /// How long the published keys may be kept by who reads them.
 pub const KEY_SET_MAX_AGE: Duration = Duration::from_mins(5);
 /// How long a key is published before it signs.
-pub const PUBLISHED_BEFORE: Duration = Duration::from_mins(10);
+pub const PUBLISHED_BEFORE: Duration = Duration::from_mins(15);
 
 /// How long after one reading of the keys the next one begins, where it is not its turn.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a reading may take: the pool finds out by itself that a connection fell silent, and a reading that waits for it finds out
+/// nothing.
+const READ_LIMIT: Duration = Duration::from_secs(1);
 
 /// The keys that a replica signs and verifies with, at one moment.
 pub struct KeyRing {
@@ -85,8 +90,12 @@ pub struct KeyRing {
     pub verifying: KeySet,
     /// The public ones among them, as everybody may have them.
     pub published: Vec<Jwk>,
+    /// The same with their private halves.
+    loaded: Vec<Arc<Loaded>>,
     /// The key that signs; none for the moment in which somebody took it away and no other was made.
     signing: Option<Signer>,
+    /// Names of keys that are there and cannot be used.
+    unusable: Vec<String>,
 }
 
 impl std::fmt::Debug for KeyRing {
@@ -101,8 +110,21 @@ impl KeyRing {
     /// # Errors
     /// [`Error::Unavailable`] where none does: one is made within a moment.
     pub fn signer(&self) -> Result<&Signer> {
-        self.signing.as_ref().ok_or_else(|| Error::Unavailable("no signing key is active".to_owned()))
+        self.signing.as_ref().ok_or_else(|| Error::Unavailable("no signing key can be used".to_owned()))
     }
+
+    /// Whether there are keys of which this replica can make nothing, so that a token of an unknown key may be a good one.
+    #[must_use]
+    pub const fn has_unusable(&self) -> bool {
+        !self.unusable.is_empty()
+    }
+}
+
+/// A key that was opened.
+struct Loaded {
+    jwk: Jwk,
+    verifying: VerifyingKey,
+    material: Arc<Material>,
 }
 
 /// The key that signs.
@@ -111,7 +133,7 @@ pub struct Signer {
     pub kid: String,
     /// Its algorithm.
     pub algorithm: Algorithm,
-    material: Material,
+    material: Arc<Material>,
 }
 
 impl Signer {
@@ -129,8 +151,8 @@ impl Signer {
 pub struct Keys {
     seen: ArcSwap<Seen>,
     max_staleness: Duration,
-    /// One reading out of turn at a time, which leaves here when it began and why it failed, for those who waited for it.
-    turn: Mutex<Option<(Instant, String)>>,
+    /// One reading out of turn at a time.
+    turn: Mutex<Option<Attempt>>,
 }
 
 /// What was read of the keys, and since when nothing newer is known.
@@ -142,8 +164,16 @@ struct Seen {
     at: Instant,
 }
 
+/// The last reading out of turn, for those who waited for it.
+#[derive(Debug)]
+struct Attempt {
+    began: Instant,
+    /// Why it failed; none also where whoever read is gone.
+    failed: Option<String>,
+}
+
 impl Keys {
-    /// The keys as they were last read, however long ago: for signing, and for who keeps them longer anyway.
+    /// The keys as they were last read, however long ago: for who keeps them longer anyway.
     #[must_use]
     pub fn latest(&self) -> Arc<KeyRing> {
         Arc::clone(&self.seen.load().ring)
@@ -157,39 +187,43 @@ impl Keys {
     }
 
     /// Keys that were read since this moment. However many ask, the database is asked by one at a time, and not twice within
-    /// [`LOOK_AGAIN`]: whoever makes up key ids cannot make work.
+    /// fifty milliseconds: whoever makes up key ids cannot make work.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where the database is away.
     pub async fn since(&self, app: &App, moment: Instant) -> Result<Arc<KeyRing>> {
         let mut turn = self.turn.lock().await;
-        let (at, ring) = {
-            let seen = self.seen.load();
-            (seen.at, Arc::clone(&seen.ring))
-        };
-        if at >= moment {
-            return Ok(ring);
-        }
         // A database that is away takes its time to say so, and all who wait would wait in turn.
-        if let Some((began, cause)) = turn.as_ref().filter(|(began, _)| *began >= moment) {
+        if let Some(Attempt { began, failed: Some(cause) }) = turn.as_ref().filter(|attempt| attempt.began >= moment) {
             return Err(Error::Unavailable(format!("{cause}, {} ms ago", began.elapsed().as_millis())));
         }
-        tokio::time::sleep_until(at + LOOK_AGAIN).await;
+        if let Some(attempt) = turn.as_ref() {
+            tokio::time::sleep_until(attempt.began + LOOK_AGAIN).await;
+        }
+        let known = self.seen.load_full();
+        if known.at >= moment {
+            return Ok(Arc::clone(&known.ring));
+        }
         let began = Instant::now();
+        // Before it is known how it ends: whoever asks may be gone by then, and the pace is kept all the same.
+        *turn = Some(Attempt { began, failed: None });
         let outcome = self.refresh(app).await;
-        *turn = match &outcome {
-            Err(Error::Unavailable(cause)) => Some((began, cause.clone())),
-            Ok(_) | Err(_) => None,
-        };
+        *turn = Some(Attempt { began, failed: outcome.as_ref().err().map(cause) });
         outcome.map(|(ring, _)| ring)
     }
 
     /// Reads the keys anew, and answers them with their rows.
     async fn refresh(&self, app: &App) -> Result<(Arc<KeyRing>, Vec<SigningKey>)> {
         let at = Instant::now();
-        let rows = app.store.read("read_signing_keys", (), |db, ()| async move { signing_keys::list(&db).await }).await?;
+        let reading = app.store.read("read_signing_keys", (), |db, ()| async move { signing_keys::list(&db).await });
+        let late = |_| Error::Unavailable("the signing keys were not read in time".to_owned());
+        let rows = tokio::time::timeout(READ_LIMIT, reading).await.map_err(late)??;
         let before = self.seen.load();
-        let ring = if before.rows == rows { Arc::clone(&before.ring) } else { Arc::new(assemble(&rows, &app.roots, &app.config)?) };
+        let ring = if before.rows == rows {
+            Arc::clone(&before.ring)
+        } else {
+            Arc::new(assemble(&rows, &app.roots, &app.config, Some(&before.ring))?)
+        };
         let fresh = Arc::new(Seen { rows: rows.clone(), ring: Arc::clone(&ring), at });
         // Of two readings that overlap, the one that began later knows more.
         self.seen.rcu(|known| Arc::clone(if known.at > fresh.at { known } else { &fresh }));
@@ -197,43 +231,72 @@ impl Keys {
     }
 }
 
+fn cause(error: &Error) -> String {
+    match error {
+        Error::Unavailable(cause) | Error::Internal(cause) => cause.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// Makes the first signing key where there is none, and answers all of them.
 ///
 /// # Errors
-/// [`Error::Internal`] where a key does not open: it was sealed under a root secret that is not in `secrets.root`.
+/// [`Error::Internal`] where the key that signs does not open: it was sealed under a root secret that is not in `secrets.root`.
 pub async fn ensure(config: &Config, store: &Store, roots: &RootSecrets, entropy: &Entropy, clock: &Clock) -> Result<Keys> {
     let at = Instant::now();
     let maker = Maker { outlook: Outlook::new(&config.tokens), store, roots, entropy, clock };
     let rows = maker.first().await?;
-    let ring = Arc::new(assemble(&rows, roots, config)?);
+    if let Some(active) = rows.iter().rev().find(|key| key.state == KeyState::Active) {
+        // A server that cannot sign is none. Any other key that cannot be used may be of a newer version.
+        load(active, roots)?;
+    }
+    let ring = Arc::new(assemble(&rows, roots, config, None)?);
     let max_staleness = config.freshness.max_staleness;
     Ok(Keys { seen: ArcSwap::from_pointee(Seen { rows, ring, at }), max_staleness, turn: Mutex::new(None) })
 }
 
-fn assemble(rows: &[SigningKey], roots: &RootSecrets, config: &Config) -> Result<KeyRing> {
-    let (mut verifying, mut published, mut signing) = (KeySet::new(), Vec::new(), None);
-    for key in rows.iter().filter(|key| key.state.verifies()) {
-        let private = roots
-            .unseal(&key.sealed_private_key, &key.id.as_bytes())
-            .map_err(|e| Error::Internal(format!("the signing key {} does not open: {e}", key.kid)))?;
-        let unknown = |_| Error::Internal(format!("the signing key {} has the unknown algorithm {}", key.kid, key.algorithm));
-        let algorithm: SigningAlgorithm = key.algorithm.parse().map_err(unknown)?;
-        let material = Material::parse(algorithm, &private)?;
-        let jwk = material.public()?;
-        if jwk.common.key_id.as_deref() != Some(key.kid.as_str()) {
-            return Err(Error::Internal(format!("the signing key {} is not the key of that name", key.kid)));
+/// Puts the keys of these rows together. What was opened before stays open: a name is the thumbprint of the public key, so a row of the
+/// same name is the same key, under whichever root it is sealed by now. What cannot be used is told of and left out: it verifies nothing,
+/// and the others do.
+fn assemble(rows: &[SigningKey], roots: &RootSecrets, config: &Config, before: Option<&KeyRing>) -> Result<KeyRing> {
+    let (mut verifying, mut loaded, mut signing, mut unusable) = (KeySet::new(), Vec::new(), None, Vec::new());
+    for row in rows.iter().filter(|row| row.state.verifies()) {
+        let known = before.and_then(|before| before.loaded.iter().find(|key| key.verifying.kid == row.kid));
+        let key = match known.map_or_else(|| load(row, roots).map(Arc::new), |known| Ok(Arc::clone(known))) {
+            Ok(key) => key,
+            Err(error) => {
+                tracing::error!(kid = row.kid, state = row.state.as_str(), cause = cause(&error), "a signing key cannot be used");
+                unusable.push(row.kid.clone());
+                continue;
+            }
+        };
+        verifying.push(key.verifying.clone()).map_err(Error::internal)?;
+        if row.state == KeyState::Active {
+            let VerifyingKey { kid, algorithm, .. } = key.verifying.clone();
+            signing = Some(Signer { kid, algorithm, material: Arc::clone(&key.material) });
         }
-        let public = DecodingKey::from_jwk(&jwk).map_err(Error::internal)?;
-        published.push(jwk);
-        verifying.push(VerifyingKey { kid: key.kid.clone(), algorithm: algorithm.into(), key: public }).map_err(Error::internal)?;
-        if key.state == KeyState::Active {
-            signing = Some(Signer { kid: key.kid.clone(), algorithm: algorithm.into(), material });
-        }
+        loaded.push(key);
     }
     if let Some(shared) = add_shared(&mut verifying, config.tokens.algorithm, &config.tokens.hmac_secret)? {
         signing = Some(shared);
     }
-    Ok(KeyRing { verifying, published, signing })
+    let published = loaded.iter().map(|key| key.jwk.clone()).collect();
+    Ok(KeyRing { verifying, published, loaded, signing, unusable })
+}
+
+fn load(row: &SigningKey, roots: &RootSecrets) -> Result<Loaded> {
+    let SigningKey { kid, algorithm, .. } = row;
+    let shut = |e| Error::Internal(format!("the signing key {kid} does not open: {e}; put the root secret back into secrets.root"));
+    let private = roots.unseal(&row.sealed_private_key, &row.id.as_bytes()).map_err(shut)?;
+    let unknown = |_| Error::Internal(format!("the signing key {kid} has the unknown algorithm {algorithm}"));
+    let algorithm: SigningAlgorithm = algorithm.parse().map_err(unknown)?;
+    let material = Material::parse(algorithm, &private)?;
+    let jwk = material.public()?;
+    if jwk.common.key_id.as_ref() != Some(kid) {
+        return Err(Error::Internal(format!("the signing key {kid} is not the key of that name")));
+    }
+    let key = DecodingKey::from_jwk(&jwk).map_err(Error::internal)?;
+    Ok(Loaded { jwk, verifying: VerifyingKey { kid: kid.clone(), algorithm: algorithm.into(), key }, material: Arc::new(material) })
 }
 
 /// Adds the configured secrets to the keys that verify, each under every algorithm that it is long enough for, and answers the one that
@@ -245,7 +308,7 @@ fn add_shared(verifying: &mut KeySet, in_force: SigningAlgorithm, secrets: &[Sec
         for algorithm in SigningAlgorithm::ALL {
             let Some((key, material)) = material::shared(algorithm, &bytes) else { continue };
             if algorithm == in_force && signing.is_none() {
-                signing = Some(Signer { kid: key.kid.clone(), algorithm: key.algorithm, material });
+                signing = Some(Signer { kid: key.kid.clone(), algorithm: key.algorithm, material: Arc::new(material) });
             }
             verifying.push(key).map_err(Error::internal)?;
         }

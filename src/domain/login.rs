@@ -122,7 +122,7 @@ pub async fn log_in(app: &App, attempt: Attempt) -> Result<LoggedIn> {
         Ok(opened) => opened,
         Err(error) => return Err(refused(app, error, user_id, &attempt.origin).await),
     };
-    let (access_token, expires_in) = tokens::mint(app, &session, scope.as_ref(), &wanted, session.created_at)?;
+    let (access_token, expires_in) = tokens::mint(app, &session, scope.as_ref(), &wanted, session.created_at).await?;
     let refresh_token = refresh.and_then(|token| token.encode(&app.roots));
     Ok(LoggedIn { tokens: TokenSet { access_token, expires_in, refresh_token, scope: wanted.scope }, user, session, powers })
 }

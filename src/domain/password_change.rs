@@ -104,7 +104,7 @@ pub async fn change(app: &App, subject: &Subject, change: Change) -> Result<(Tok
     };
     let (session, tenant) = app.store.write("change_password", unit, |tx, unit| async move { replace(tx, unit).await }).await?;
     let wanted = Wanted { scope, audience: Vec::new() };
-    let (access_token, expires_in) = tokens::mint(app, &session, tenant.as_ref(), &wanted, session.created_at)?;
+    let (access_token, expires_in) = tokens::mint(app, &session, tenant.as_ref(), &wanted, session.created_at).await?;
     let refresh_token = refresh.and_then(|token| token.encode(&app.roots));
     Ok((TokenSet { access_token, expires_in, refresh_token, scope: wanted.scope }, session))
 }

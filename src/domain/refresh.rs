@@ -141,7 +141,7 @@ pub async fn refresh(app: &App, request: Request) -> Result<TokenSet> {
         None => Box::pin(judged(app, rotation, request.tenant_id, request.wanted.scope, request.origin)).await?,
     };
     let wanted = Wanted { scope: refreshed.cap, audience: request.wanted.audience };
-    let (access_token, expires_in) = tokens::mint_with(app, refreshed.session, refreshed.tenant, &wanted, now)?;
+    let (access_token, expires_in) = tokens::mint_with(app, refreshed.session, refreshed.tenant, &wanted, now).await?;
     Ok(TokenSet { access_token, expires_in, refresh_token: successor.encode(&app.roots), scope: wanted.scope })
 }
 

@@ -74,7 +74,8 @@ pub async fn exchange(app: &App, request: Request) -> Result<TokenSet> {
         _ => *subject,
     };
     let tenant = tenant(&subject, asked.as_ref(), &Powers::narrowed(wanted.scope.clone()))?;
-    let (access_token, expires_in) = tokens::mint_narrowed(app, &subject.token, tenant.as_ref(), &wanted, &request.client, request.now)?;
+    let (access_token, expires_in) =
+        tokens::mint_narrowed(app, &subject.token, tenant.as_ref(), &wanted, &request.client, request.now).await?;
     Ok(TokenSet { access_token, expires_in, refresh_token: None, scope: wanted.scope })
 }
 

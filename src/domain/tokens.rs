@@ -182,21 +182,21 @@ impl TenantClaims {
 ///
 /// # Errors
 /// [`Error::Internal`] where signing fails, and for a tenant whose policy cannot be read.
-pub fn mint(
+pub async fn mint(
     app: &App,
     session: &Session,
     tenant: Option<&TenantScope>,
     wanted: &Wanted,
     now: Timestamp,
 ) -> Result<(SecretString, Duration)> {
-    mint_with(app, session.into(), tenant.map(TenantClaims::of).transpose()?, wanted, now)
+    mint_with(app, session.into(), tenant.map(TenantClaims::of).transpose()?, wanted, now).await
 }
 
 /// [`mint`], where what is to be said was read otherwise.
 ///
 /// # Errors
 /// Those of [`mint`].
-pub fn mint_with(
+pub async fn mint_with(
     app: &App,
     session: SessionClaims,
     tenant: Option<TenantClaims>,
@@ -242,14 +242,14 @@ pub fn mint_with(
         roles: tid.map(|_| tenant.map(|tenant| tenant.roles).unwrap_or_default()),
         custom: serde_json::Map::new(),
     };
-    Ok((sign(app, typ, claims)?, exp.since(now)))
+    Ok((sign(app, typ, claims).await?, exp.since(now)))
 }
 
 /// Makes the access token of a service account; `scope` is its tenant, where it has one. It has no session to outlive.
 ///
 /// # Errors
 /// [`Error::Internal`] where signing fails.
-pub fn mint_for_account(
+pub async fn mint_for_account(
     app: &App,
     facts: &AccountFacts,
     tenant: Option<&TenantScope>,
@@ -279,14 +279,14 @@ pub fn mint_for_account(
         permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
         custom: serde_json::Map::new(),
     };
-    Ok((sign(app, ACCESS_TYPE, claims)?, exp.since(now)))
+    Ok((sign(app, ACCESS_TYPE, claims).await?, exp.since(now)))
 }
 
 /// Makes a token of another one: for the wanted audiences, scope and tenant, and good no longer.
 ///
 /// # Errors
 /// [`Error::TokenExpired`] for one that is good by the leeway alone; [`Error::Internal`] where signing fails.
-pub fn mint_narrowed(
+pub async fn mint_narrowed(
     app: &App,
     from: &Presented,
     tenant: Option<&TenantScope>,
@@ -315,11 +315,15 @@ pub fn mint_narrowed(
         permissions: tenant.map(|tenant| tenant.permissions().to_strings()),
         ..from.claims.clone()
     };
-    Ok((sign(app, ACCESS_TYPE, claims)?, exp.since(now)))
+    Ok((sign(app, ACCESS_TYPE, claims).await?, exp.since(now)))
 }
 
-fn sign(app: &App, typ: &str, claims: Claims) -> Result<SecretString> {
-    let ring = app.keys.latest();
+/// Signs by keys that are new enough: a revoked one must not go on making tokens that nobody takes.
+async fn sign(app: &App, typ: &str, claims: Claims) -> Result<SecretString> {
+    let ring = match app.keys.trusted() {
+        Some(ring) => ring,
+        None => app.keys.since(app, Instant::now()).await?,
+    };
     let signer = ring.signer()?;
     let sign = |claims: &Claims| jws::sign_with(typ, &signer.kid, signer.algorithm, claims, |message| signer.sign(message));
     let token = match sign(&claims) {
@@ -339,7 +343,11 @@ async fn verify(app: &App, token: &str, rule: &HeaderRule) -> Result<Verified> {
         Ok(verified) if is_trusted => Ok(verified),
         Ok(_) | Err(JwsError::UnknownKey) => {
             let ring = app.keys.since(app, arrived).await?;
-            jws::verify(token, &ring.verifying, rule).map_err(|_| Error::TokenInvalid)
+            match jws::verify(token, &ring.verifying, rule) {
+                // A holder who is told that the token is no good throws it away.
+                Err(JwsError::UnknownKey) if ring.has_unusable() => Err(Error::Internal("a signing key cannot be used".to_owned())),
+                other => other.map_err(|_| Error::TokenInvalid),
+            }
         }
         Err(_) => Err(Error::TokenInvalid),
     }

@@ -238,9 +238,8 @@ fn question(request: v1::ValidateSessionRequest) -> Result<Question> {
     for (index, role) in request.any_role.iter().enumerate() {
         text::role_name(role).map_err(|e| Error::field(format!("any_role[{index}]"), e.to_string()))?;
     }
-    text::text(&request.audience, 512).map_err(|e| Error::field("audience", e.to_string()))?;
-    // Both kinds of freshness are answered from the database by this version; a number that is none is refused.
-    v1::Freshness::try_from(request.freshness).map_err(|_| Error::field("freshness", "is unknown"))?;
+    convert::audience(&request.audience)?;
+    convert::freshness(request.freshness)?;
     Ok(Question {
         tenant: tenant_key(&request.tenant_id)?,
         requirements: Requirements {

@@ -217,6 +217,22 @@ pub const fn time(time: Timestamp) -> WireTime {
     WireTime { seconds: time.as_unix(), nanos: 0 }
 }
 
+/// The audience that a token must have; empty for the issuer.
+///
+/// # Errors
+/// [`Error::InvalidField`] for what no token could carry.
+pub fn audience(audience: &str) -> Result<()> {
+    text::text(audience, 512).map_err(|e| Error::field("audience", e.to_string()))
+}
+
+/// How current the facts must be. Both kinds are answered from the database by this version.
+///
+/// # Errors
+/// [`Error::InvalidField`] for a number that is none.
+pub fn freshness(freshness: i32) -> Result<()> {
+    v1::Freshness::try_from(freshness).map(drop).map_err(|_| Error::field("freshness", "is unknown"))
+}
+
 /// A moment that a field names, parts of a second cut off.
 ///
 /// # Errors

@@ -86,6 +86,7 @@ impl Document {
 fn metadata(issuer: &str, ring: &KeyRing) -> Value {
     // Those of the keys that are published: whoever verifies by a shared secret knows which algorithm that is for.
     let mut algorithms: Vec<KeyAlgorithm> = ring.published.iter().filter_map(|key| key.common.key_algorithm).collect();
+    algorithms.sort_by_key(ToString::to_string);
     algorithms.dedup();
     json!({
         "issuer": issuer,
@@ -106,7 +107,8 @@ struct Page {
 
 impl Page {
     fn new(kind: &'static str, document: &Value) -> Self {
-        let body = document.to_string();
+        // A line, for whoever looks at it in a terminal.
+        let body = format!("{document}\n");
         let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(sha256(body.as_bytes())));
         Self { kind, body, etag }
     }

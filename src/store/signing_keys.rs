@@ -1,11 +1,6 @@
 //! Signing keys. The private half is sealed before it comes here.
 
-use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::Set,
-    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-    sea_query::{Expr, SimpleExpr},
-};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, sea_query::Expr};
 
 use super::{Db, Tx, entity::signing_key as entity, errors};
 use crate::{
@@ -138,13 +133,17 @@ pub async fn retire(tx: &Tx, id: SigningKeyId, now: Timestamp) -> Result<()> {
     move_on(tx, id, KeyState::Active, KeyState::Retired, entity::Column::RetiredAt, now).await
 }
 
-/// Makes a key good for nothing, and forgets its private half.
+/// Makes a key good for nothing, whatever it was good for, and forgets its private half.
 ///
 /// # Errors
-/// [`Error::Conflict`] where it is not in the state that it was found in.
-pub async fn revoke(tx: &Tx, id: SigningKeyId, from: KeyState, now: Timestamp) -> Result<()> {
-    move_on(tx, id, from, KeyState::Revoked, entity::Column::RevokedAt, now).await?;
-    set(tx, id, entity::Column::SealedPrivateKey, Expr::val(Vec::<u8>::new())).await
+/// [`Error::Conflict`] where it is gone.
+pub async fn revoke(tx: &Tx, id: SigningKeyId, now: Timestamp) -> Result<()> {
+    let update = entity::Entity::update_many()
+        .col_expr(entity::Column::State, Expr::val(KeyState::Revoked.as_str()))
+        .col_expr(entity::Column::RevokedAt, Expr::val(now.as_unix()))
+        .col_expr(entity::Column::SealedPrivateKey, Expr::val(Vec::<u8>::new()))
+        .filter(entity::Column::Id.eq(id.as_uuid()));
+    one(update.exec(&tx.executor()).await)
 }
 
 /// Stores a private key that was sealed anew.
@@ -152,7 +151,9 @@ pub async fn revoke(tx: &Tx, id: SigningKeyId, from: KeyState, now: Timestamp) -
 /// # Errors
 /// [`Error::Conflict`] where the key is gone.
 pub async fn reseal(tx: &Tx, id: SigningKeyId, sealed: Vec<u8>) -> Result<()> {
-    set(tx, id, entity::Column::SealedPrivateKey, Expr::val(sealed)).await
+    let column = entity::Column::SealedPrivateKey;
+    let update = entity::Entity::update_many().col_expr(column, Expr::val(sealed)).filter(entity::Column::Id.eq(id.as_uuid()));
+    one(update.exec(&tx.executor()).await)
 }
 
 /// Forgets a key.
@@ -168,11 +169,6 @@ async fn move_on(tx: &Tx, id: SigningKeyId, from: KeyState, to: KeyState, at: en
         .col_expr(entity::Column::State, Expr::val(to.as_str()))
         .col_expr(at, Expr::val(now.as_unix()))
         .filter(entity::Column::Id.eq(id.as_uuid()).and(entity::Column::State.eq(from.as_str())));
-    one(update.exec(&tx.executor()).await)
-}
-
-async fn set(tx: &Tx, id: SigningKeyId, column: entity::Column, value: SimpleExpr) -> Result<()> {
-    let update = entity::Entity::update_many().col_expr(column, value).filter(entity::Column::Id.eq(id.as_uuid()));
     one(update.exec(&tx.executor()).await)
 }
 

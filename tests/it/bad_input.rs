@@ -98,7 +98,12 @@ pub fn put(request: &mut DynamicMessage, path: &[String], text: &str) {
     if let [_, rest @ ..] = path
         && !rest.is_empty()
     {
-        return put(request.get_field_mut(&field).as_message_mut().unwrap(), rest, text);
+        let inner = match request.get_field_mut(&field) {
+            // The recipes have one at least.
+            Value::List(list) => list[0].as_message_mut(),
+            other => other.as_message_mut(),
+        };
+        return put(inner.unwrap(), rest, text);
     }
     let text = Value::String(text.to_owned());
     request.set_field(&field, if field.is_list() { Value::List(vec![text]) } else { text });

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use doorward::config::{self, CallersMode, Config, LogFormat, Problems};
-use doorward::values::secret;
+use doorward::values::{entropy::Entropy, secret};
 use secrecy::ExposeSecret;
 
 /// 32 different bytes.
@@ -455,6 +455,29 @@ fn issuer_audience_and_client_id_are_wellformed() {
     for bad in [&"c".repeat(256), "é", "a\tb"] {
         assert_eq!(keys_of(from_env(&[("TOKENS__DEFAULT_CLIENT_ID", bad)])), ["tokens.default_client_id"], "{bad}");
     }
+}
+
+#[test]
+fn tokens_are_signed_by_what_is_fit_for_it() {
+    for algorithm in ["none", "es256", "ES384", ""] {
+        assert_eq!(keys_of(from_env(&[("TOKENS__ALGORITHM", algorithm)])), ["tokens.algorithm"], "{algorithm}");
+    }
+    assert_one_problem(&[("TOKENS__ALGORITHM", "HS256")], "tokens.algorithm", "needs tokens.hmac_secret");
+    let (short, long) = (secret::generate::<32>(&Entropy::system()), secret::generate::<64>(&Entropy::system()));
+    for (algorithm, floor) in [("HS384", "48 bytes"), ("HS512", "64 bytes")] {
+        let both = format!("{long},{short}");
+        let given = [("TOKENS__ALGORITHM", algorithm), ("TOKENS__HMAC_SECRET", both.as_str())];
+        assert_one_problem(&given, "tokens.hmac_secret", floor);
+        from_env(&[given[0], ("TOKENS__HMAC_SECRET", &long)]).unwrap();
+    }
+    assert_one_problem(
+        &[("TOKENS__HMAC_SECRET", &short), ("SECRETS__ROOT", &short)],
+        "tokens.hmac_secret",
+        "must not be one of secrets.root",
+    );
+    assert_one_problem(&[("TOKENS__HMAC_SECRET", "changeme")], "tokens.hmac_secret", "well-known example");
+    assert_one_problem(&[("TOKENS__KEY_ROTATION", "59m")], "tokens.key_rotation", "at least 1h");
+    from_env(&[("TOKENS__KEY_ROTATION", "0s")]).unwrap();
 }
 
 #[test]

@@ -246,7 +246,7 @@ on_both! {
             for file in ["descriptor", "timestamp", "duration", "struct"].map(|name| format!("google/protobuf/{name}.proto")) {
                 pool.decode_file_descriptor_proto(reflect(&wire, version, 3, &file).await.file()).unwrap();
             }
-            for file in ["options", "user", "tenant", "service_account", "principal", "session", "token"] {
+            for file in ["options", "errors", "freshness", "user", "tenant", "service_account", "principal", "session", "token"] {
                 pool.decode_file_descriptor_proto(reflect(&wire, version, 3, &format!("doorward/v1/{file}.proto")).await.file()).unwrap();
             }
             for service in METHODS.iter().map(|method| method.service).collect::<BTreeSet<_>>() {

@@ -26,7 +26,10 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::{
-    harness::*,
+    harness::{
+        proxy::{Fault, Proxy},
+        *,
+    },
     life::eventually,
     on_both,
     probe::{self, header, private_key},
@@ -215,6 +218,52 @@ on_both! {
         assert_eq!(another.app.keys.latest().published.len(), ring.published.len());
     }
 
+    async fn a_key_that_cannot_be_used_leaves_the_others_in_use(world: World) {
+        world.person("ann@example.com").await;
+        let token = world.login("ann@example.com").await.access_token;
+        let next = keys::rotate(world.app(), by(&world), false).await.unwrap();
+        eventually("the next key", async || published(&world.replica).len() == 2).await;
+        let sql = world.sql().await;
+        // As a newer version would make one.
+        sql.execute("UPDATE signing_keys SET algorithm = 'ML-DSA-65', kid = 'of a newer version' WHERE state = 'pending'").await;
+        eventually("the end of what it knew of the key", async || published(&world.replica).len() == 1).await;
+        world.validate(&token).await.unwrap();
+        world.login("ann@example.com").await;
+        let claims = probe::payload(&token).to_string();
+        let of_newer = json!({ "typ": "at+jwt", "alg": "ES256", "kid": "of a newer version" }).to_string();
+        let unknown = probe::forge(world.app(), &of_newer, &claims);
+        assert_eq!(refused(world.validate(&unknown).await), "INTERNAL", "it may be a good one: its holder must not throw it away");
+        // A start does not fail for it, and an operator can take it away.
+        let world = world.restart_with(|_| {}).await;
+        world.validate(&token).await.unwrap();
+        assert_eq!(keys::list(world.app()).await.unwrap().len(), 2);
+        assert_eq!(keys::retire(world.app(), by(&world), "of a newer version").await.unwrap(), None);
+        eventually("an end of that", async || reason(&world.validate(&unknown).await.unwrap_err()) == "TOKEN_INVALID").await;
+        sql.execute("UPDATE signing_keys SET state = 'of a newer version'").await;
+        let strange = kid(&token);
+        assert!(matches!(keys::retire(world.app(), by(&world), &strange).await, Err(Error::KeyState(_))));
+        assert_eq!(keys::revoke(world.app(), by(&world), &strange).await.unwrap().state, KeyState::Revoked);
+        assert_ne!(next.kid, strange);
+    }
+
+    async fn a_server_that_does_not_know_the_new_root_goes_on_with_the_keys_that_it_opened(world: World) {
+        world.person("ann@example.com").await;
+        let token = world.login("ann@example.com").await.access_token;
+        let mut config = world.config.clone();
+        config.secrets.root = vec![secret::generate_root(&Entropy::system()).into(), root_in_use(&world).into()];
+        let operator = start::open(config, world.clock.clone(), Entropy::system()).await.unwrap();
+        let by_operator = || KeyOperator::at_the_command(&operator, cli());
+        assert_eq!(keys::reseal(&operator, by_operator()).await.unwrap(), Resealed { changed: 1, unchanged: 0 });
+        let read = world.app().store.statements();
+        eventually("further readings", async || world.app().store.statements() > read + 2).await;
+        world.validate(&token).await.unwrap();
+        assert_eq!(kid(&world.login("ann@example.com").await.access_token), kid(&token));
+        // What it cannot open it does not lose: the other key is another matter.
+        keys::revoke(&operator, by_operator(), &kid(&token)).await.unwrap();
+        eventually("a refusal", async || world.validate(&token).await.is_err()).await;
+        assert!(!published(&world.replica).contains(&kid(&token)));
+    }
+
     async fn tokens_of_every_algorithm_verify_by_the_published_keys_alone(world: World) {
         let mut world = world;
         let (mut all, issuer) = (Vec::new(), world.config.tokens.issuer.clone());
@@ -316,11 +365,11 @@ on_both! {
             client.rotate_signing_key(request).await.unwrap().into_inner().signing_key.unwrap()
         };
         let next = rotate(&mut client, false).await;
-        let due = prost_types::Timestamp { seconds: START + 600, nanos: 0 };
+        let due = prost_types::Timestamp { seconds: START + 900, nanos: 0 };
         assert_eq!((next.state(), next.activate_time), (State::Pending, Some(due)));
         assert_eq!(rotate(&mut client, false).await, next, "one waits already");
         let refusal = retire(&mut client, &first.kid).await.unwrap_err();
-        assert!(refusal.message().contains("2027-01-15T08:10:00Z"), "{refusal:?}");
+        assert!(refusal.message().contains("2027-01-15T08:15:00Z"), "{refusal:?}");
         assert_eq!(retire(&mut client, &next.kid).await.unwrap().into_inner().signing_key, None, "it signed nothing, and is gone");
         assert_eq!(list(&mut client).await, std::slice::from_ref(&first));
 
@@ -379,6 +428,28 @@ on_both! {
         world.validate(&token).await.unwrap();
         world.login("ann@example.com").await;
     }
+}
+
+/// A flow that fell silent is given up: what follows the keys does not wait for it until the kernel does.
+#[test]
+fn keys_are_followed_through_a_silent_database() {
+    run(Backend::Postgres, async |world| {
+        let mut config = world.config.clone();
+        let mut proxy = Proxy::before(&mut config).await;
+        let replica = Replica::start(config, world.clock.clone()).await;
+        for _ in 0..2 {
+            let known = replica.app.keys.latest().signer().unwrap().kid.clone();
+            proxy.set(Fault::BlackHole).await;
+            eventually("keys that are too old", async || replica.app.keys.trusted().is_none()).await;
+            keys::revoke(world.app(), by(&world), &known).await.unwrap();
+            let since = tokio::time::Instant::now();
+            let (one, other) = tokio::join!(replica.app.keys.since(&replica.app, since), replica.app.keys.since(&replica.app, since));
+            assert!(matches!((one, other), (Err(Error::Unavailable(_)), Err(Error::Unavailable(_)))));
+            assert_eq!(published(&replica), [known.as_str()], "the key set is answered all the same");
+            proxy.set(Fault::None).await;
+            eventually("the next key", async || replica.app.keys.latest().signer().is_ok_and(|signer| signer.kid != known)).await;
+        }
+    });
 }
 
 /// What a set of keys comes to when everything that is due is done.

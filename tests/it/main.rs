@@ -26,6 +26,7 @@ mod bad_input;
 mod callers;
 mod canaries;
 mod cancels;
+mod checks;
 mod claims;
 mod cli;
 mod config;

@@ -149,8 +149,8 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
             Recipe { way: "all", json: json!({}), consumes: true },
             Recipe { way: "all but the current", json: json!({ "keep_current": true }), consumes: false },
         ],
+        path if path.starts_with("/doorward.v1.AccessService/") => one(false, of_access(method, tenant)),
         "/doorward.v1.AuthService/GetMe"
-        | "/doorward.v1.AccessService/GetKeySet"
         | "/doorward.v1.SigningKeyService/ListSigningKeys"
         | "/doorward.v1.SigningKeyService/RotateSigningKey"
         | "/doorward.v1.SigningKeyService/ResealSigningKeys" => one(false, json!({})),
@@ -162,6 +162,16 @@ pub fn recipes(method: &Method, caller: &Caller) -> Vec<Recipe> {
              tenant_id). Then run `DOORWARD_UPDATE_GOLDEN=1 cargo test --test it sweep`, and read the diff of tests/golden/sweep.txt: it \
              says who may call the new method."
         ),
+    }
+}
+
+fn of_access(method: &Method, tenant: &str) -> Value {
+    let check = |permission| json!({ "tenant_id": tenant, "permission": permission });
+    match method.name {
+        "CheckAccess" => json!({ "check": check("sales:write") }),
+        "BatchCheckAccess" => json!({ "checks": [check("sales:write"), check("sales:read")] }),
+        "ListEffectivePermissions" => json!({ "tenant_id": tenant }),
+        _ => json!({}),
     }
 }
 

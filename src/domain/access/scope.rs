@@ -74,6 +74,12 @@ impl TenantScope {
         if self.superuser || holds { Ok(!holds) } else { Err(Error::GrantExceedsOwn) }
     }
 
+    /// Whether its holder may do everything here, whatever their roles say.
+    #[must_use]
+    pub const fn is_superuser(&self) -> bool {
+        self.superuser
+    }
+
     /// Whether only the superuser flag let its holder in.
     #[must_use]
     pub const fn is_superuser_access(&self) -> bool {

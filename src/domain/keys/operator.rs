@@ -127,7 +127,8 @@ pub async fn retire(app: &App, by: KeyOperator, kid: &str) -> Result<Option<Sign
                 KeyState::Active if outlook.algorithm().is_none() => vec![Step::Retire(key.id)],
                 KeyState::Active => take_over(&rows, &successor(&rows, &outlook, now)?.kid),
                 KeyState::Retired => Vec::new(),
-                KeyState::Revoked | KeyState::Unknown => return Err(Error::KeyState("the key is revoked".to_owned())),
+                KeyState::Revoked => return Err(Error::KeyState("the key is revoked, and signs nothing".to_owned())),
+                KeyState::Unknown => return Err(Error::KeyState("the key is in a state of another version".to_owned())),
             };
             carry_out(&tx, &rows, steps, None, now, &trail).await?;
             Ok(signing_keys::list(&tx).await?.into_iter().find(|key| key.kid == kid))
@@ -141,7 +142,7 @@ fn successor<'k>(rows: &'k [SigningKey], outlook: &Outlook, now: Timestamp) -> R
     waiting().find(|key| outlook.may_sign(key, now)).ok_or_else(|| {
         let hint = match waiting().find_map(|key| outlook.activates_at(key)) {
             Some(at) => format!("the next one takes over at {at}, when it was published long enough"),
-            None => "rotate: it retires when the next one was published long enough".to_owned(),
+            None => "make the next one (`doorward key rotate`), and this one retires when that was published long enough".to_owned(),
         };
         Error::KeyState(format!("this key signs, and no other can take over yet: {hint}; revoke a compromised one"))
     })
@@ -161,7 +162,7 @@ pub async fn revoke(app: &App, by: KeyOperator, kid: &str) -> Result<SigningKey>
             let rows = locked(&tx).await?;
             let key = find(rows.clone(), &kid)?;
             if key.state != KeyState::Revoked {
-                signing_keys::revoke(&tx, key.id, key.state, now).await?;
+                signing_keys::revoke(&tx, key.id, now).await?;
                 record(&tx, &trail, Event::SigningKeyRevoked, &kid).await?;
                 tracing::warn!(kid, "a signing key was revoked: tokens that it signed are refused");
             }

@@ -24,8 +24,8 @@ use crate::{
 /// Not more often are the keys read, however fresh they are to be.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// Why nothing can be done to keys.
-const SECRETS_SIGN: &str = "tokens are signed with tokens.hmac_secret: put a new secret first there, and take the old one away \
-                                       once its last token has expired";
+const SECRETS_SIGN: &str = "tokens are signed with tokens.hmac_secret: append a new secret everywhere, then move it to the front, and \
+                            take the old one away once its last token has expired";
 
 /// When keys move on by themselves.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,18 @@ pub enum Step {
     Retire(SigningKeyId),
     /// A retired key has no more good tokens.
     Remove(SigningKeyId),
+}
+
+impl Step {
+    const fn told(self) -> &'static str {
+        match self {
+            Self::Make(KeyState::Active) => "a signing key was made, and signs",
+            Self::Make(_) => "a signing key was made, and is published before it signs",
+            Self::Activate(_) => "a signing key signs from now on",
+            Self::Retire(_) => "a signing key is retired: it verifies what it signed",
+            Self::Remove(_) => "a signing key is gone: no token of it is good any more",
+        }
+    }
 }
 
 impl Outlook {
@@ -262,7 +274,7 @@ pub(super) async fn carry_out(
             let about = About { object_id: Some(kid.clone()), ..About::default() };
             audit_events::insert(tx, trail.success(event, about)).await?;
         }
-        tracing::info!(kid, ?step, "a signing key moved on");
+        tracing::info!(kid, "{}", step.told());
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use doorward::{ctx::RequestId, grpc::status, methods::METHODS, values::entropy::Entropy, values::time::Clock};
+use doorward::{ctx::RequestId, grpc::status, methods::METHODS, server::message_limit, values::entropy::Entropy, values::time::Clock};
 use serde_json::json;
 use tonic_types::StatusExt as _;
 
@@ -90,8 +90,8 @@ on_both! {
         let acme = world.tenant("acme").await;
         world.role(&acme, "seller", &["sales:write"]).await;
         let wire = Wire::connect(world.replica.grpc_addr).await;
-        let limit = world.config.server.max_message_bytes;
         for (number, method) in METHODS.iter().enumerate() {
+            let limit = message_limit(method.service, world.config.server.max_message_bytes);
             let bad: [(&str, Option<&str>, Vec<u8>); 9] = [
                 ("no message", None, Vec::new()),
                 ("one byte too many", None, frame(&unknown_field(limit + 1))),

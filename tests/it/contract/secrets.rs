@@ -44,6 +44,7 @@ fn printed(name: &str, bytes: &[u8]) -> String {
     print! {
         LoginRequest LoginResponse PasswordGrant RefreshTokenGrant ClientCredentialsGrant TokenExchangeGrant ValidateSessionRequest
         LogoutRequest ChangePasswordRequest ClientInfo TokenSet CreateServiceAccountResponse AddServiceAccountSecretResponse
+        CheckAccessRequest BatchCheckAccessRequest ListEffectivePermissionsRequest
     }
 }
 
