@@ -113,10 +113,10 @@ impl KeyRing {
         self.signing.as_ref().ok_or_else(|| Error::Unavailable("no signing key can be used".to_owned()))
     }
 
-    /// Whether there are keys of which this replica can make nothing, so that a token of an unknown key may be a good one.
+    /// Whether this key is there and this replica can make nothing of it, so that its tokens may be good ones.
     #[must_use]
-    pub const fn has_unusable(&self) -> bool {
-        !self.unusable.is_empty()
+    pub fn is_unusable(&self, kid: &str) -> bool {
+        self.unusable.iter().any(|unusable| unusable == kid)
     }
 }
 

@@ -345,7 +345,9 @@ async fn verify(app: &App, token: &str, rule: &HeaderRule) -> Result<Verified> {
             let ring = app.keys.since(app, arrived).await?;
             match jws::verify(token, &ring.verifying, rule) {
                 // A holder who is told that the token is no good throws it away.
-                Err(JwsError::UnknownKey) if ring.has_unusable() => Err(Error::Internal("a signing key cannot be used".to_owned())),
+                Err(JwsError::UnknownKey) if jws::key_id(token).is_some_and(|kid| ring.is_unusable(&kid)) => {
+                    Err(Error::internal("the token's signing key cannot be used"))
+                }
                 other => other.map_err(|_| Error::TokenInvalid),
             }
         }

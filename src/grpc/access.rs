@@ -62,7 +62,7 @@ impl AccessService for Access {
 async fn check(app: &App, ctx: &Ctx, request: v1::CheckAccessRequest) -> Result<v1::CheckAccessResponse> {
     let whom = whom(ctx, &request.access_token, request.audience, request.freshness)?;
     let asked = request.check.ok_or_else(|| Error::field("check", "is needed"))?;
-    let check = asked_for("check", &asked)?;
+    let check = asked_for(|| "check".to_owned(), &asked)?;
     let decision = checks::decide(app, whom, &[check], |_| "check".to_owned(), ctx.now()).await?.pop();
     Ok(v1::CheckAccessResponse { decision: Some(decided(&decision.ok_or_else(|| Error::internal("no decision"))?)) })
 }
@@ -73,7 +73,7 @@ async fn batch_check(app: &App, ctx: &Ctx, request: v1::BatchCheckAccessRequest)
         return Err(Error::field("checks", format!("must be 1 to {MAX_CHECKS}")));
     }
     let place = |index| format!("checks[{index}]");
-    let asked = request.checks.iter().enumerate().map(|(index, check)| asked_for(&place(index), check)).collect::<Result<Vec<_>>>()?;
+    let asked = request.checks.iter().enumerate().map(|(index, check)| asked_for(|| place(index), check)).collect::<Result<Vec<_>>>()?;
     let decisions = checks::decide(app, whom, &asked, place, ctx.now()).await?.iter().map(decided).collect();
     Ok(v1::BatchCheckAccessResponse { decisions })
 }
@@ -95,9 +95,10 @@ fn whom(ctx: &Ctx, token: &str, audience: String, freshness: i32) -> Result<Whom
     Ok(Whom { token, accepts: ctx.accepts(), audience: (!audience.is_empty()).then_some(audience) })
 }
 
-fn asked_for(place: &str, check: &v1::AccessCheck) -> Result<Check> {
-    let tenant = tenant_key(&check.tenant_id).map_err(|_| Error::field(format!("{place}.tenant_id"), "is no tenant: a UUID or ext:ID"))?;
-    let permission = Permission::parse(&check.permission).map_err(|e| Error::field(format!("{place}.permission"), e.to_string()))?;
+fn asked_for(place: impl Fn() -> String, check: &v1::AccessCheck) -> Result<Check> {
+    let flaw = |field: &str, text: String| Error::field(format!("{}.{field}", place()), text);
+    let tenant = tenant_key(&check.tenant_id).map_err(|_| flaw("tenant_id", "must be a UUID or ext: and an external id".to_owned()))?;
+    let permission = Permission::parse(&check.permission).map_err(|e| flaw("permission", e.to_string()))?;
     Ok(Check { tenant, permission })
 }
 

@@ -233,6 +233,8 @@ on_both! {
         let of_newer = json!({ "typ": "at+jwt", "alg": "ES256", "kid": "of a newer version" }).to_string();
         let unknown = probe::forge(world.app(), &of_newer, &claims);
         assert_eq!(refused(world.validate(&unknown).await), "INTERNAL", "it may be a good one: its holder must not throw it away");
+        let made_up = of_newer.replace("of a newer version", "made up");
+        assert_eq!(refused(world.validate(&probe::forge(world.app(), &made_up, &claims)).await), "TOKEN_INVALID");
         // A start does not fail for it, and an operator can take it away.
         let world = world.restart_with(|_| {}).await;
         world.validate(&token).await.unwrap();

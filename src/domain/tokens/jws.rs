@@ -211,6 +211,13 @@ pub fn verify(token: &str, keys: &KeySet, rule: &HeaderRule) -> Result<Verified,
     }
 }
 
+/// The key that a token names, whoever wrote it; none where nothing is named in the form that [`verify`] takes.
+#[must_use]
+pub fn key_id(token: &str) -> Option<String> {
+    let (header, _) = token.split_once('.').filter(|_| token.len() <= MAX_TOKEN_BYTES)?;
+    Header::parse(&decode(header).ok()?).ok()?.kid
+}
+
 /// Makes a compact JWS with a header of exactly `typ`, `alg` and `kid`.
 ///
 /// # Errors
