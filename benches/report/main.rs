@@ -148,7 +148,8 @@ async fn validations(table: &mut Table, databases: &[(&str, &Data)], folder: &Pa
     table.load("bare tonic handler, the same message", &bare, None);
     for (((name, _), loads), statements) in databases.iter().zip(loads).zip(statements) {
         table.load(&format!("ValidateSession, {name}"), &Load::median(loads), Some(&bare));
-        table.row(&format!("statements per ValidateSession, {name}"), &format!("{statements:.3}"), "≤ 1", statements <= 1.0);
+        // Beside the calls the server reads its signing keys, four times a second.
+        table.row(&format!("statements per ValidateSession, {name}"), &format!("{statements:.3}"), "≤ 1.01", statements <= 1.01);
     }
     Ok(())
 }
