@@ -48,6 +48,12 @@ fn published(replica: &Replica) -> Vec<String> {
     replica.app.keys.latest().published.iter().map(|key| key.common.key_id.clone().unwrap()).collect()
 }
 
+/// Waits until the replica has looked at its keys again, and done what it found due.
+async fn looked_again(world: &World) {
+    let before = world.app().store.statements();
+    eventually("further readings", async || world.app().store.statements() > before + 2).await;
+}
+
 fn by(world: &World) -> KeyOperator {
     KeyOperator::at_the_command(world.app(), cli())
 }
@@ -74,6 +80,7 @@ on_both! {
         world.person("ann@example.com").await;
         let first = kid(&world.login("ann@example.com").await.access_token);
         world.pass(MONTH.saturating_sub(PUBLISHED_BEFORE).saturating_sub(SECOND));
+        looked_again(&world).await;
         assert_eq!(kid(&world.login("ann@example.com").await.access_token), first);
         assert_eq!(published(&world.replica), [first.as_str()]);
 
@@ -81,6 +88,7 @@ on_both! {
         eventually("the next key", async || published(&world.replica).len() == 2).await;
         let next = published(&world.replica).pop().unwrap();
         world.pass(PUBLISHED_BEFORE.saturating_sub(SECOND));
+        looked_again(&world).await;
         let last_of_first = world.login("ann@example.com").await.access_token;
         assert_eq!(kid(&last_of_first), first, "it is published, and does not sign yet");
 
@@ -94,7 +102,7 @@ on_both! {
 
         let longest = world.config.tokens.max_access_lifetime;
         world.pass((longest + KEY_SET_MAX_AGE).saturating_sub(SECOND));
-        world.login("ann@example.com").await;
+        looked_again(&world).await;
         assert_eq!(published(&world.replica), [first.as_str(), next.as_str()]);
         world.pass(SECOND);
         eventually("the first key is gone", async || published(&world.replica) == [next.as_str()]).await;
@@ -256,8 +264,7 @@ on_both! {
         let operator = start::open(config, world.clock.clone(), Entropy::system()).await.unwrap();
         let by_operator = || KeyOperator::at_the_command(&operator, cli());
         assert_eq!(keys::reseal(&operator, by_operator()).await.unwrap(), Resealed { changed: 1, unchanged: 0 });
-        let read = world.app().store.statements();
-        eventually("further readings", async || world.app().store.statements() > read + 2).await;
+        looked_again(&world).await;
         world.validate(&token).await.unwrap();
         assert_eq!(kid(&world.login("ann@example.com").await.access_token), kid(&token));
         // What it cannot open it does not lose: the other key is another matter.
