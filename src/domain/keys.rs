@@ -158,7 +158,7 @@ pub struct Keys {
 /// What was read of the keys, and since when nothing newer is known.
 #[derive(Debug)]
 struct Seen {
-    rows: Vec<SigningKey>,
+    rows: Arc<Vec<SigningKey>>,
     ring: Arc<KeyRing>,
     /// When the reading began.
     at: Instant,
@@ -213,18 +213,20 @@ impl Keys {
     }
 
     /// Reads the keys anew, and answers them with their rows.
-    async fn refresh(&self, app: &App) -> Result<(Arc<KeyRing>, Vec<SigningKey>)> {
+    async fn refresh(&self, app: &App) -> Result<(Arc<KeyRing>, Arc<Vec<SigningKey>>)> {
         let at = Instant::now();
         let reading = app.store.read("read_signing_keys", (), |db, ()| async move { signing_keys::list(&db).await });
         let late = |_| Error::Unavailable("the signing keys were not read in time".to_owned());
         let rows = tokio::time::timeout(READ_LIMIT, reading).await.map_err(late)??;
         let before = self.seen.load();
-        let ring = if before.rows == rows {
-            Arc::clone(&before.ring)
+        // Nearly always nothing changed.
+        let (rows, ring) = if *before.rows == rows {
+            (Arc::clone(&before.rows), Arc::clone(&before.ring))
         } else {
-            Arc::new(assemble(&rows, &app.roots, &app.config, Some(&before.ring))?)
+            let ring = assemble(&rows, &app.roots, &app.config, Some(&before.ring))?;
+            (Arc::new(rows), Arc::new(ring))
         };
-        let fresh = Arc::new(Seen { rows: rows.clone(), ring: Arc::clone(&ring), at });
+        let fresh = Arc::new(Seen { rows: Arc::clone(&rows), ring: Arc::clone(&ring), at });
         // Of two readings that overlap, the one that began later knows more.
         self.seen.rcu(|known| Arc::clone(if known.at > fresh.at { known } else { &fresh }));
         Ok((ring, rows))
@@ -252,7 +254,7 @@ pub async fn ensure(config: &Config, store: &Store, roots: &RootSecrets, entropy
     }
     let ring = Arc::new(assemble(&rows, roots, config, None)?);
     let max_staleness = config.freshness.max_staleness;
-    Ok(Keys { seen: ArcSwap::from_pointee(Seen { rows, ring, at }), max_staleness, turn: Mutex::new(None) })
+    Ok(Keys { seen: ArcSwap::from_pointee(Seen { rows: Arc::new(rows), ring, at }), max_staleness, turn: Mutex::new(None) })
 }
 
 /// Puts the keys of these rows together. What was opened before stays open: a name is the thumbprint of the public key, so a row of the
