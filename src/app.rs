@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     config::Config,
-    domain::{keys::Keys, passwords::hasher::Hasher},
+    domain::{keys::Keys, memory::Memory, passwords::hasher::Hasher},
     metrics::Metrics,
     store::Store,
     values::{entropy::Entropy, secret::RootSecrets, time::Clock},
@@ -27,6 +27,8 @@ pub struct App {
     pub hasher: Hasher,
     /// Signing keys.
     pub keys: Keys,
+    /// What was judged before.
+    pub memory: Memory,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }

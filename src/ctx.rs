@@ -1,13 +1,13 @@
 //! What a handler knows of its call: the method's policy, the request id, the time, the deadline, the token and, where the class of the
 //! method demands one, the subject. The gate makes it; a handler without one refuses.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     app::App,
     config::CallersMode,
     domain::{
-        access::{Accepts, InstanceScope, Principal, Subject, TenantScope, workload::Workload},
+        access::{Accepts, InstanceScope, Principal, Subject, TenantScope, Whose, workload::Workload},
         audit::{Actor, Origin},
         callers::Client,
     },
@@ -64,7 +64,7 @@ pub struct Identity {
     /// Whom the token in `authorization` speaks for.
     pub principal: Option<Principal>,
     /// The workload that calls.
-    pub caller: Option<Workload>,
+    pub caller: Option<Arc<Workload>>,
 }
 
 /// Where a method that can be about a tenant or the instance is to act.
@@ -211,7 +211,7 @@ impl Ctx {
         };
         let scope = scope.ok_or(Error::NotAMember)?;
         scope.require(&[permission], &[])?;
-        Ok(scope)
+        Ok(Arc::unwrap_or_clone(scope))
     }
 
     /// The right to act on the instance. The only way to what belongs to no tenant.
@@ -219,7 +219,7 @@ impl Ctx {
     /// # Errors
     /// [`Error::TokenMissing`], [`Error::SuperuserRequired`], [`Error::ReauthenticationRequired`], [`Error::PermissionMissing`].
     pub fn instance(&self) -> Result<InstanceScope> {
-        let scope = InstanceScope::of(self.identity.principal.as_ref(), self.identity.caller.as_ref(), &self.permission()?)?;
+        let scope = InstanceScope::of(self.identity.principal.as_ref(), self.identity.caller.as_deref(), &self.permission()?)?;
         match &self.identity.principal {
             Some(Principal::User(subject)) if self.method.policy.recent_auth => subject.require_recent_login(self.now).map(|()| scope),
             _ => Ok(scope),
@@ -244,7 +244,7 @@ impl Ctx {
     /// The client that calls.
     #[must_use]
     pub fn client(&self, app: &App) -> Client {
-        Client::of(app, self.identity.caller.as_ref())
+        Client::of(app, self.identity.caller.as_deref())
     }
 
     /// When and where the call comes from.
@@ -267,7 +267,7 @@ pub const fn accepts(policy: &Policy) -> Accepts {
     Accepts {
         narrowed: policy.accepts_narrowed,
         must_change: policy.accepts_must_change,
-        service_accounts: policy.accepts_service_accounts || judges_rights,
+        whose: if policy.accepts_service_accounts || judges_rights { Whose::Anybody } else { Whose::People },
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `start.rs` | whether this database and this root secret may serve, and what a first start makes |
 //! | `checks.rs` | may somebody do something: yes or no |
 //! | `keys.rs` | signing keys |
+//! | `freshness.rs`, `memory.rs` | what is remembered between calls, and that it is never old |
 //! | `passwords.rs`, `passwords/` | what a password is, hashing threads |
 //! | `login.rs` | a password → a session |
 //! | `client_credentials.rs` | a service account's secret → a token |
@@ -35,9 +36,11 @@ pub mod callers;
 pub mod checks;
 pub mod client_credentials;
 pub mod demo;
+pub mod freshness;
 pub mod keys;
 pub mod login;
 pub mod memberships;
+pub mod memory;
 pub mod own_sessions;
 mod pages;
 pub mod password_change;

@@ -6,6 +6,7 @@
 //! | `observe.rs` | counting calls |
 //! | `status.rs` | errors on the wire; the only place that builds a `Status` |
 //! | `convert.rs` | records → messages, and fields → values |
+//! | `prepared.rs` | the answers of `ValidateSession`, encoded once |
 //! | one file per service | decode → call → encode |
 //! | `sessions.rs` | the part of `AuthService` about the subject's own sessions |
 //!
@@ -23,6 +24,7 @@ pub mod auth;
 mod convert;
 pub mod gate;
 mod observe;
+pub mod prepared;
 pub mod service_accounts;
 mod sessions;
 pub mod signing_keys;

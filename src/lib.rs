@@ -29,6 +29,7 @@
 //! | who may act, in which tenant | [`domain::access`] |
 //! | what a token says, and how one is verified | [`domain::tokens`] |
 //! | how secrets derive from the root secret | [`values::secret`] |
+//! | what is remembered between calls, and why it is never old | [`domain::memory`], [`domain::freshness`], [`store::feed`] |
 //! | what becomes an audit event | [`domain::audit`] |
 //! | how transactions behave | [`store`] |
 //! | what is refused at start | [`domain::start`] |
@@ -45,7 +46,9 @@
 //! # Adding things
 //!
 //! - **An RPC**: the proto with its policy; a method in the service's file below `grpc`; a function in `domain`.
-//! - **A table**: a migration (in the crate below `migrations/`), an entity, a file below `store`.
+//! - **A table**: a migration (in the crate below `migrations/`), an entity, a file below `store`. Where answers from memory are made of it:
+//!   its triggers in that migration, its line in `tests/it/freshness/triggers.rs` and, if its rows are announced as something new, a
+//!   [`store::feed::Entity`].
 //! - **A configuration key**: its section's file below `config`.
 //! - **A metric**: a handle where it is counted, a line in its `register`, a line in the README's table.
 //! - **An error reason**: `errors.proto`, and a variant of [`error::Error`].

@@ -33,8 +33,15 @@ use self::{
 use crate::{
     app::App,
     config::{self, Config, server::tls::Flaw},
-    domain::keys,
-    grpc::{access::Access, auth::Auth, gate::Gate, service_accounts::ServiceAccounts, signing_keys::SigningKeys},
+    domain::{freshness, keys},
+    grpc::{
+        access::Access,
+        auth::Auth,
+        gate::Gate,
+        prepared::{self, ValidateSession},
+        service_accounts::ServiceAccounts,
+        signing_keys::SigningKeys,
+    },
     http::{discovery, ops},
     methods::METHODS,
     pb::{
@@ -208,6 +215,10 @@ impl Server {
         let counted = self.metrics.connections("grpc");
         listeners.spawn(connections::serve(self.grpc, service, Protocol::Http2, tls, self.limits, counted, shutdown));
         self.metrics.add(Arc::clone(&app));
+        // Until the last call is answered.
+        let mut followers = JoinSet::new();
+        followers.spawn(freshness::follow(Arc::clone(&app)));
+        background.spawn(freshness::purge(Arc::clone(&app)));
         background.spawn(keys::follow(Arc::clone(&app)));
         background.spawn(watch_database(Arc::clone(&app), self.health.clone()));
 
@@ -230,6 +241,7 @@ impl Server {
                 joined(&mut listeners).await
             }
         };
+        followers.shutdown().await;
         // The ops listener is last: probes see NOT_SERVING to the end.
         self.ops.trigger.abort();
         drop(self.health);
@@ -304,7 +316,7 @@ fn routes(app: &Arc<App>, reporter: &HealthReporter) -> axum::Router {
         (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "reflection is not served"),
     }
     debug_assert!(METHODS.iter().all(|method| SERVICES.contains(&method.service)), "every service has a health name");
-    routes.prepare().into_axum_router()
+    routes.prepare().into_axum_router().route_service(prepared::PATH, ValidateSession::new(Arc::clone(app), limit))
 }
 
 /// Keeps readiness equal to whether the database answers, through the pool that calls use; and gives that pool up where nothing comes

@@ -20,6 +20,7 @@
 //! | `errors.rs` | driver errors in the words of the house |
 //! | `refusal.rs` | why a PostgreSQL cannot be opened |
 //! | `metrics.rs` | what is counted |
+//! | `feed.rs`, `changes.rs` | what changed in the database, whoever changed it: what is known of it, and the poll |
 //! | `facts.rs` | everything that a decision about a session needs, in one statement |
 //! | `account_facts.rs` | the same about a service account |
 //! | `rotation.rs` | the one conditional update that moves a refresh token on |
@@ -51,11 +52,13 @@ use crate::{
 pub mod account_facts;
 pub mod audit_events;
 pub mod backup;
+pub mod changes;
 mod connect;
 pub mod credentials;
 mod entity;
 mod errors;
 pub mod facts;
+pub mod feed;
 pub mod instance;
 mod lane;
 pub mod logins;
@@ -72,6 +75,7 @@ pub mod signing_keys;
 pub mod tenants;
 pub mod users;
 
+use feed::Feed;
 use lane::Lane;
 
 pub use connect::{Target, connect};
@@ -89,6 +93,7 @@ pub struct Store {
     /// Units of work that the database answered, in whatever way.
     answered: Arc<AtomicU64>,
     counted: metrics::Counted,
+    feed: Feed,
 }
 
 #[derive(Clone, Debug)]
@@ -143,6 +148,10 @@ impl Db for Reader {
 pub struct Once(Pools);
 
 impl Once {
+    const fn is_postgres(&self) -> bool {
+        self.0.lane.is_some()
+    }
+
     /// Runs it to its very end. Who takes the first row and leaves has not heard of the commit yet: it comes after the rows, and SQLite's
     /// driver would not tell that it failed.
     async fn run(self, sql: &'static str, values: Vec<Value>) -> Result<Vec<QueryResult>> {
@@ -159,7 +168,13 @@ impl Store {
     fn new(config: config::Database, writer: DatabaseConnection, reader: DatabaseConnection) -> Self {
         let counted = metrics::Counted::default();
         let pools = Pools::new(writer, reader, &counted);
-        Self { config: Arc::new(config), pools: Arc::new(RwLock::new(pools)), answered: Arc::default(), counted }
+        Self { config: Arc::new(config), pools: Arc::new(RwLock::new(pools)), answered: Arc::default(), counted, feed: Feed::default() }
+    }
+
+    /// What is known of the changes in the database.
+    #[must_use]
+    pub const fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     fn pools(&self) -> Pools {
@@ -170,7 +185,8 @@ impl Store {
         self.pools().reader
     }
 
-    /// Runs `work` in one transaction and commits it if it answers `Ok`; anything else leaves no trace.
+    /// Runs `work` in one transaction and commits it if it answers `Ok`; anything else leaves no trace. What was committed is seen by
+    /// whatever this replica remembers by the time that it answers.
     ///
     /// `input` is cloned for every attempt. A commit whose outcome is unknown is never repeated; one that the database refused for a race
     /// is a lost race.
@@ -185,6 +201,14 @@ impl Store {
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
         self.write_then(name, input, work, |_| {}).await
+    }
+
+    /// Lets this replica see what was committed before anybody is told that it was, and other ones soon. A process that follows no changes
+    /// has nothing to see, and tells the others itself; should that fail, they look four times in `freshness.max_staleness` anyway.
+    async fn announce(&self) {
+        if !self.feed.committed().await {
+            drop(changes::wake(self.pools().writer).await);
+        }
     }
 
     /// [`Store::write`], which tells `then` what came of it in the unit's own task: also where the caller is gone by then.
@@ -204,8 +228,17 @@ impl Store {
         F: Fn(Tx, I) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T>> + Send + 'static,
     {
-        let work = Arc::new(work);
-        let attempt = move |pools: Pools| transaction(pools.writer, input.clone(), Arc::clone(&work));
+        let (work, store) = (Arc::new(work), self.clone());
+        let attempt = move |pools: Pools| {
+            let (store, unit) = (store.clone(), transaction(pools.writer, input.clone(), Arc::clone(&work)));
+            async move {
+                let outcome = unit.await;
+                if outcome.is_ok() {
+                    store.announce().await;
+                }
+                outcome
+            }
+        };
         self.repeated(name, attempt, then).await
     }
 

@@ -18,6 +18,7 @@ mod m20261124_000006_signing_keys;
 mod m20261124_000007_audit_events;
 mod m20261126_000008_service_accounts;
 mod m20261126_000009_live_sessions;
+mod m20261126_000010_changes;
 
 /// Every change, in order.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000007_audit_events::Migration),
             Box::new(m20261126_000008_service_accounts::Migration),
             Box::new(m20261126_000009_live_sessions::Migration),
+            Box::new(m20261126_000010_changes::Migration),
         ]
     }
 }

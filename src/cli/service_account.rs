@@ -42,7 +42,7 @@ pub enum ServiceAccountCommand {
     /// Show a service account: what it may do, and what proves it
     #[command(after_help = "Example:\n  doorward service-account show shop")]
     Show(Which),
-    /// Shut a service account out: its tokens are refused at once, by running servers too
+    /// Shut a service account out: its tokens are refused within a second, by running servers too
     #[command(after_help = "Example:\n  doorward service-account disable shop --yes")]
     Disable(Change),
     /// Let a disabled service account in again; tokens of before stay refused
@@ -60,7 +60,7 @@ pub enum ServiceAccountCommand {
     /// Remove a secret: it buys no further token
     ///
     /// What it bought stays good until it expires (`tokens.access_lifetime`, 15 minutes by default).
-    /// With --revoke-tokens every token of the account is refused at once: for a secret that
+    /// With --revoke-tokens every token of the account is refused too: for a secret that
     /// became known.
     #[command(verbatim_doc_comment, after_help = REMOVE_SECRET_EXAMPLES)]
     RemoveSecret(RemoveSecret),

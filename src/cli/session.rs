@@ -28,7 +28,7 @@ pub enum SessionCommand {
     /// refused as long as its tenant or membership is, and good again afterwards.
     #[command(verbatim_doc_comment, after_help = LIST_EXAMPLES)]
     List(List),
-    /// End sessions: their access and refresh tokens are refused at once, by running servers too
+    /// End sessions: their access and refresh tokens are refused within a second, by running servers too
     ///
     /// With --everything also after a backup was restored, which brings back what was ended since.
     /// Whoever is shut out can log in again: to keep them out, disable the user.

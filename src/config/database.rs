@@ -50,7 +50,11 @@ impl Database {
             &mut database.migrate_on_start,
         );
         section.in_force("migrate_on_start", &database.migrate_on_start());
-        section.set_within(key("max_connections", "Connections at most."), &mut database.max_connections, 1..=1_000);
+        section.set_within(
+            key("max_connections", "Connections at most, for calls; on PostgreSQL two more follow the changes of the database."),
+            &mut database.max_connections,
+            1..=1_000,
+        );
         section.set_positive(key("acquire_timeout", "Wait at most for a free connection."), &mut database.acquire_timeout);
         section.set_positive(key("statement_timeout", "Longest statement, on PostgreSQL."), &mut database.statement_timeout);
         database

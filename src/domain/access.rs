@@ -14,37 +14,46 @@
 //! **Rights = facts ∩ scope.** A *capped* token (one with a scope) has no roles and no superuser; a *narrowed* token (one without the
 //! issuer among its audiences) has no superuser and is good only where its audience is named.
 
-use std::time::Duration;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use self::workload::Workload;
 use crate::{
     app::App,
-    domain::tokens::{
-        self, Kind,
-        claims::{ExpiryRule, SubjectKind},
+    domain::{
+        memory::{Digest, Freshness},
+        tokens::{
+            self, Kind,
+            claims::{ExpiryRule, SubjectKind},
+            jws,
+        },
     },
     error::{Error, Result},
     store::{
         facts::{self, About, Facts},
+        feed::Entity,
         memberships::{MembershipState, Standing},
         sessions::Session,
         tenants::{TenantKey, TenantState},
         users::{User, UserState},
     },
     values::{
-        ids::TenantId,
         permission::{PermissionSet, Scope},
         time::Timestamp,
     },
 };
 
 mod scope;
+mod subject;
 pub mod workload;
 
 pub use scope::{InstanceScope, Requirements, TenantScope, TenantView};
+pub use subject::{Subject, Visible};
 
-/// A login that is older does not count as recent.
-const RECENT: Duration = Duration::from_mins(10);
+/// About how many bytes the wire makes of a principal.
+const SHOWN: u64 = 1_024;
+
 /// What a token takes away from its subject's rights.
 #[derive(Clone, Debug, Default)]
 pub struct Powers {
@@ -71,18 +80,46 @@ impl Powers {
     }
 }
 
+/// Whose tokens a method accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whose {
+    /// People's.
+    #[default]
+    People,
+    /// Service accounts'.
+    Workloads,
+    /// Both.
+    Anybody,
+}
+
 /// What a method accepts of a token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Accepts {
+    /// Of which kind of principal.
+    pub whose: Whose,
     /// Tokens without the issuer among their audiences.
     pub narrowed: bool,
     /// Tokens of a login that must change its password.
     pub must_change: bool,
-    /// Tokens of service accounts.
-    pub service_accounts: bool,
 }
 
 impl Accepts {
+    /// An ordinary token of a workload.
+    pub const WORKLOAD: Self = Self { whose: Whose::Workloads, narrowed: false, must_change: false };
+
+    /// Whether it takes tokens of this kind of principal at all.
+    ///
+    /// # Errors
+    /// [`Error::TokenInvalid`].
+    fn judge_kind(self, kind: SubjectKind) -> Result<()> {
+        let own = match kind {
+            SubjectKind::User => Whose::People,
+            SubjectKind::ServiceAccount => Whose::Workloads,
+        };
+        let is_taken = self.whose == Whose::Anybody || self.whose == own;
+        if is_taken { Ok(()) } else { Err(Error::TokenInvalid) }
+    }
+
     /// Whether a good token is good here.
     ///
     /// # Errors
@@ -98,32 +135,74 @@ impl Accepts {
     }
 }
 
-/// Whom a good token speaks for.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// The token.
-    pub token: tokens::Presented,
-    /// What the database says.
-    pub facts: Facts,
-    powers: Powers,
-}
-
 /// Whoever a good token speaks for.
 #[derive(Clone, Debug)]
 pub enum Principal {
     /// A person, in a session.
-    User(Box<Subject>),
+    User(Arc<Subject>),
     /// A service account, by its token.
-    ServiceAccount(Box<Workload>, Box<tokens::Presented>),
+    ServiceAccount(Arc<Workload>, Arc<tokens::Presented>),
 }
 
 impl Principal {
     /// The token.
     #[must_use]
-    pub const fn token(&self) -> &tokens::Presented {
+    pub fn token(&self) -> &tokens::Presented {
         match self {
             Self::User(subject) => &subject.token,
             Self::ServiceAccount(_, token) => token,
+        }
+    }
+
+    /// What the wire makes of it, made once: of the principal, its token and the tenant that it was judged in.
+    pub fn shown(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        let shown = match self {
+            Self::User(subject) => &subject.shown,
+            Self::ServiceAccount(workload, _) => &workload.shown,
+        };
+        shown.get_or_init(make).clone()
+    }
+
+    /// The same as it is remembered. `shared` answers one set for all that are equal.
+    #[must_use]
+    pub fn slim(&self, shared: &mut dyn FnMut(PermissionSet) -> Arc<PermissionSet>) -> Self {
+        match self {
+            Self::User(subject) => Self::User(Arc::new(subject.slim(shared))),
+            // There are few of them.
+            Self::ServiceAccount(..) => self.clone(),
+        }
+    }
+
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        // And what the wire makes of it.
+        SHOWN
+            + match self {
+                Self::User(subject) => subject.weight(),
+                Self::ServiceAccount(workload, token) => workload.facts().weight() * 2 + token.weight(),
+            }
+    }
+
+    /// What it was judged by, so that a change of any of it is one of the judgement; none where something that was asked about is not
+    /// there, of which nothing would tell.
+    #[must_use]
+    pub fn entities(&self, about: &About) -> Option<Vec<Entity>> {
+        match self {
+            Self::User(subject) => subject.entities(about),
+            Self::ServiceAccount(workload, _) => Some(workload.facts().entities().collect()),
+        }
+    }
+
+    /// Judges somebody who was judged before, and about whom nothing changed since, in the order of the first time.
+    fn judge_again(&self, app: &App, accepts: Accepts, now: Timestamp) -> Result<()> {
+        let token = self.token();
+        token.judge_time(now)?;
+        accepts.judge_kind(token.claims.sub_kind)?;
+        accepts.judge(token, &app.config.tokens.issuer)?;
+        match self {
+            Self::User(subject) => judge_session(&subject.facts, now),
+            Self::ServiceAccount(..) => Ok(()),
         }
     }
 
@@ -131,7 +210,7 @@ impl Principal {
     ///
     /// # Errors
     /// Those of [`Subject::tenant`] and [`Workload::tenant`].
-    pub fn tenant(&self, asked: Option<&TenantKey>) -> Result<Option<TenantScope>> {
+    pub fn tenant(&self, asked: Option<&TenantKey>) -> Result<Option<Arc<TenantScope>>> {
         match self {
             Self::User(subject) => subject.tenant(asked),
             Self::ServiceAccount(workload, _) => workload.tenant(asked),
@@ -150,23 +229,64 @@ impl Principal {
     }
 }
 
-/// Reads and judges a token of whichever kind of principal; a person's together with the facts about one tenant.
+/// Reads and judges a token of whichever kind of principal; a person's together with the facts about one tenant. From memory, where what it
+/// holds is current enough.
 ///
 /// # Errors
 /// The reasons of `UNAUTHENTICATED`; for a token of a tenant also those of [`enter`].
-pub async fn authenticate(app: &App, token: &str, accepts: Accepts, about: About, now: Timestamp) -> Result<Principal> {
-    let token = tokens::read(app, token, ExpiryRule::Enforced, now).await?;
-    match token.claims.sub_kind {
-        SubjectKind::User => Ok(Principal::User(Box::new(authenticate_user(app, token, accepts, about, now).await?))),
-        SubjectKind::ServiceAccount if accepts.service_accounts => {
-            let workload = workload::authenticate(app, &token, accepts).await?;
-            Ok(Principal::ServiceAccount(Box::new(workload), Box::new(token)))
-        }
-        SubjectKind::ServiceAccount => Err(Error::TokenInvalid),
+pub async fn authenticate(
+    app: &App,
+    token: &str,
+    accepts: Accepts,
+    about: About,
+    freshness: Freshness,
+    now: Timestamp,
+) -> Result<Principal> {
+    // What is longer was never remembered, and is not worth a digest.
+    if token.len() > jws::MAX_TOKEN_BYTES {
+        return Err(Error::TokenInvalid);
     }
+    let asked = (Digest::of(token), about);
+    if let Some(principal) = app.memory.principal(app, &asked, freshness).await {
+        principal.judge_again(app, accepts, now)?;
+        return Ok(principal);
+    }
+    let position = app.store.feed().position();
+    let token = tokens::read(app, token, ExpiryRule::Enforced, freshness, now).await?;
+    let token = Arc::new(token);
+    accepts.judge_kind(token.claims.sub_kind)?;
+    let principal = match token.claims.sub_kind {
+        SubjectKind::User => Principal::User(Arc::new(authenticate_user(app, token, accepts, asked.1.clone(), now).await?)),
+        SubjectKind::ServiceAccount => Principal::ServiceAccount(Arc::new(workload::authenticate(app, &token, accepts).await?), token),
+    };
+    app.memory.keep_principal(asked, &principal, position);
+    Ok(principal)
 }
 
-async fn authenticate_user(app: &App, token: tokens::Presented, accepts: Accepts, about: About, now: Timestamp) -> Result<Subject> {
+/// The same person with the facts about another tenant.
+///
+/// # Errors
+/// Those of [`Subject::about`].
+pub async fn in_tenant(
+    app: &App,
+    subject: &Subject,
+    digest: Digest,
+    key: &TenantKey,
+    freshness: Freshness,
+    now: Timestamp,
+) -> Result<Arc<Subject>> {
+    let asked = (digest, About::Tenant(key.clone()));
+    if let Some(Principal::User(subject)) = app.memory.principal(app, &asked, freshness).await {
+        judge_session(&subject.facts, now)?;
+        return Ok(subject);
+    }
+    let position = app.store.feed().position();
+    let subject = Arc::new(subject.about(app, key, now).await?);
+    app.memory.keep_principal(asked, &Principal::User(Arc::clone(&subject)), position);
+    Ok(subject)
+}
+
+async fn authenticate_user(app: &App, token: Arc<tokens::Presented>, accepts: Accepts, about: About, now: Timestamp) -> Result<Subject> {
     accepts.judge(&token, &app.config.tokens.issuer)?;
     let narrowed = !token.claims.has_audience(&app.config.tokens.issuer);
     let sid = token.claims.sid.ok_or(Error::TokenInvalid)?;
@@ -182,9 +302,7 @@ async fn authenticate_user(app: &App, token: tokens::Presented, accepts: Accepts
         Some(scope) => Scope::parse(scope).map_err(|_| Error::TokenInvalid)?,
         None => None,
     };
-    let subject = Subject { token, facts, powers: Powers { cap, narrowed } };
-    subject.judge_own_tenant()?;
-    Ok(subject)
+    Subject::judged(token, facts, Powers { cap, narrowed })
 }
 
 /// The session and its user, in the order in which the reasons help most.
@@ -280,7 +398,7 @@ pub fn enter(user: &User, standing: Option<Standing>, powers: &Powers) -> Result
     }
     let held = if membership.is_some() { roles } else { Vec::new() };
     let (roles, permissions) = rights(held, powers.cap.as_ref());
-    Ok(TenantScope { tenant, membership, roles, permissions, superuser })
+    Ok(TenantScope { tenant, membership, roles, permissions: Arc::new(permissions), superuser })
 }
 
 /// Facts ∩ scope: the roles that may be shown, and the permissions that count.
@@ -290,114 +408,5 @@ pub fn rights<R: AsRef<PermissionSet>>(roles: Vec<R>, cap: Option<&PermissionSet
     match cap {
         Some(cap) => (Vec::new(), all.intersect(cap)),
         None => (roles, all),
-    }
-}
-
-impl Subject {
-    /// The user as answers may show it: narrowed and capped tokens carry no superuser.
-    #[must_use]
-    pub fn user(&self) -> User {
-        User { superuser: self.powers.superuser(&self.facts.user), ..self.facts.user.clone() }
-    }
-
-    /// The same subject with newer facts, possibly about another tenant. They are judged like the first ones: what ended since then ends
-    /// the call.
-    ///
-    /// # Errors
-    /// Those of [`authenticate`] that the database decides.
-    pub fn with_facts(&self, facts: Facts, now: Timestamp) -> Result<Self> {
-        judge(&self.token, self.powers.narrowed, &facts, now)?;
-        let subject = Self { facts, ..self.clone() };
-        subject.judge_own_tenant()?;
-        Ok(subject)
-    }
-
-    /// The same subject with the facts about a tenant, as they are now.
-    ///
-    /// # Errors
-    /// Those of [`Subject::with_facts`].
-    pub async fn about(&self, app: &App, key: &TenantKey, now: Timestamp) -> Result<Self> {
-        let (session, about) = (self.facts.session.id, About::Tenant(key.clone()));
-        let unit = move |db, about| async move { facts::find(&db, session, &about).await };
-        let found = app.store.read("tenant_facts", about, unit).await?;
-        self.with_facts(found.ok_or(Error::SessionRevoked)?, now)
-    }
-
-    /// What the token takes away.
-    #[must_use]
-    pub const fn powers(&self) -> &Powers {
-        &self.powers
-    }
-
-    /// Which of the user's tenants a list may show: a narrowed token knows only its own.
-    #[must_use]
-    pub fn visible(&self) -> Visible {
-        match (self.powers.narrowed, self.token.claims.tid) {
-            (false, _) => Visible::All,
-            (true, Some(tid)) => Visible::Only(tid),
-            (true, None) => Visible::Nothing,
-        }
-    }
-
-    /// The tenant that the facts are about, if the subject may act in it. `asked` is the tenant that the request named.
-    ///
-    /// # Errors
-    /// Those of [`enter`]; a token of one tenant that is asked about another answers [`Error::NotAMember`].
-    pub fn tenant(&self, asked: Option<&TenantKey>) -> Result<Option<TenantScope>> {
-        if asked.is_none() && self.token.claims.tid.is_none() {
-            return Ok(None);
-        }
-        let foreign = |standing: &Standing| self.token.claims.tid.is_some_and(|tid| tid != standing.tenant.id);
-        let standing = self.facts.standing.clone();
-        if standing.as_ref().is_some_and(foreign) {
-            return Err(Error::NotAMember);
-        }
-        enter(&self.facts.user, standing, &self.powers).map(Some)
-    }
-
-    /// A token of a tenant is good only while its tenant and membership are; whatever it is presented for.
-    fn judge_own_tenant(&self) -> Result<()> {
-        if self.token.claims.tid.is_none() {
-            return Ok(());
-        }
-        let Some(scope) = self.tenant(None)? else { return Ok(()) };
-        let said = if self.facts.session.tenant_id.is_some() {
-            judge_tenant_epochs(&self.facts, &scope)?;
-            let epochs = self.facts.session.epochs;
-            [epochs.tenant.unwrap_or_default(), epochs.membership.unwrap_or_default()]
-        } else {
-            scope.epochs()
-        };
-        if self.token.claims.ver.iter().skip(2).eq(&said) { Ok(()) } else { Err(Error::SessionRevoked) }
-    }
-}
-
-/// Which of a user's tenants a list may show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visible {
-    /// Every one.
-    All,
-    /// This one.
-    Only(TenantId),
-    /// None.
-    Nothing,
-}
-
-impl Subject {
-    /// Whether the login behind the token is of the last ten minutes.
-    ///
-    /// # Errors
-    /// [`Error::ReauthenticationRequired`].
-    pub fn require_recent_login(&self, now: Timestamp) -> Result<()> {
-        let is_recent = self.token.claims.auth_time.is_some_and(|login| now <= login.plus(RECENT));
-        if is_recent { Ok(()) } else { Err(Error::ReauthenticationRequired) }
-    }
-
-    /// Whether the requirement of being a superuser is met.
-    ///
-    /// # Errors
-    /// [`Error::SuperuserRequired`].
-    pub fn require_superuser(&self) -> Result<()> {
-        if self.powers.superuser(&self.facts.user) { Ok(()) } else { Err(Error::SuperuserRequired) }
     }
 }

@@ -7,20 +7,22 @@
 //! neither, or a certificate whose names are nobody's: no caller
 //! ```
 //!
+//! Who calls is answered from memory, as far as that is current: every call of a known caller asks. Where the caller decides what may be
+//! done, the memory is asked for the latest.
+//!
 //! A claim that does not hold is refused, whatever `callers.mode` says: a caller that may be anybody is not let in as nobody. That goes for
 //! a certificate that stands for a disabled account, and for one whose names stand for two.
 
+use std::sync::Arc;
+
 use super::{
-    access::{
-        Accepts,
-        workload::{self, Workload},
-    },
-    tokens::{self, claims::ExpiryRule},
+    access::{self, Accepts, Principal, workload::Workload},
+    memory::Freshness,
 };
 use crate::{
     app::App,
     error::{Error, Result},
-    store::account_facts,
+    store::{account_facts, facts::About},
     values::time::Timestamp,
 };
 
@@ -73,10 +75,10 @@ pub struct Proof<'call> {
 ///
 /// # Errors
 /// [`Error::CallerUnauthenticated`] for a proof that does not hold; [`Error::Unavailable`] where the database is away.
-pub async fn authenticate(app: &App, proof: Proof<'_>, now: Timestamp) -> Result<Option<Workload>> {
-    let by_certificate = by_certificate(app, proof.certificate).await.map_err(unauthenticated)?;
+pub async fn authenticate(app: &App, proof: Proof<'_>, freshness: Freshness, now: Timestamp) -> Result<Option<Arc<Workload>>> {
+    let by_certificate = by_certificate(app, proof.certificate, freshness).await.map_err(unauthenticated)?;
     let by_token = match proof.token {
-        Some(token) => Some(by_token(app, token, now).await.map_err(unauthenticated)?),
+        Some(token) => Some(by_token(app, token, freshness, now).await.map_err(unauthenticated)?),
         None => None,
     };
     match (by_certificate, by_token) {
@@ -87,23 +89,32 @@ pub async fn authenticate(app: &App, proof: Proof<'_>, now: Timestamp) -> Result
     }
 }
 
-async fn by_certificate(app: &App, names: &[String]) -> Result<Option<Workload>> {
+async fn by_certificate(app: &App, names: &[String], freshness: Freshness) -> Result<Option<Arc<Workload>>> {
     if names.is_empty() {
         return Ok(None);
     }
-    let unit = |db, names: Vec<String>| async move { account_facts::find_by_certificate(&db, &names).await };
-    let mut found = app.store.read("caller_by_certificate", names.to_vec(), unit).await?;
-    match (found.pop(), found.is_empty()) {
-        (None, _) => Ok(None),
-        (Some(facts), true) => Workload::proved(facts, None).map(Some),
-        (Some(_), false) => Err(Error::CallerUnauthenticated),
+    let found = if let Some(found) = app.memory.accounts(app, names, freshness).await {
+        found
+    } else {
+        let position = app.store.feed().position();
+        let unit = |db, names: Vec<String>| async move { account_facts::find_by_certificate(&db, &names).await };
+        let found = Arc::new(app.store.read("caller_by_certificate", names.to_vec(), unit).await?);
+        app.memory.keep_accounts(names.to_vec(), &found, position);
+        found
+    };
+    match found.as_slice() {
+        [] => Ok(None),
+        [facts] => Workload::proved(facts.clone(), None).map(Arc::new).map(Some),
+        _ => Err(Error::CallerUnauthenticated),
     }
 }
 
 /// A caller's token is one of Doorward's own: always for the issuer.
-async fn by_token(app: &App, token: &str, now: Timestamp) -> Result<Workload> {
-    let token = tokens::read(app, token, ExpiryRule::Enforced, now).await?;
-    workload::authenticate(app, &token, Accepts::default()).await
+async fn by_token(app: &App, token: &str, freshness: Freshness, now: Timestamp) -> Result<Arc<Workload>> {
+    match access::authenticate(app, token, Accepts::WORKLOAD, About::Own, freshness, now).await? {
+        Principal::ServiceAccount(workload, _) => Ok(workload),
+        Principal::User(_) => Err(Error::TokenInvalid),
+    }
 }
 
 /// What somebody hears whose proof does not hold. A caller learns only that it is not let in: why, is between it and the token endpoint. An

@@ -3,9 +3,14 @@
 //! A token that is not good is an error. A token that is good and does not get in is a no, with its reason: what `PERMISSION_DENIED` says
 //! elsewhere. The one thing between is a token of a tenant that is not good in its own tenant any more: it is good nowhere, and an error.
 //!
-//! The facts of each tenant are read in one statement, once for all questions about it.
+//! The facts of each tenant come from memory as far as that is current, and else are read in one statement, once for all questions about it.
 
-use super::access::{self, Accepts, Principal, TenantScope};
+use std::sync::Arc;
+
+use super::{
+    access::{self, Accepts, Principal, TenantScope},
+    memory::{Digest, Freshness},
+};
 use crate::{
     app::App,
     error::{Code, Error, Result},
@@ -22,6 +27,9 @@ const MAX_TENANTS: usize = 100;
 const NO_TENANT: &str = "is needed: the token is bound to no tenant";
 /// Of a tenant that was asked about and not entered: none is, but this is no place for a yes.
 const NOWHERE: &str = "NOT_A_MEMBER";
+
+/// A tenant that the subject may act in, or the name of the reason why not.
+type Entered = Result<Arc<TenantScope>, &'static str>;
 
 /// Something that may be done in a tenant or not.
 #[derive(Clone, Debug)]
@@ -41,6 +49,8 @@ pub struct Whom {
     pub accepts: Accepts,
     /// The audience that the token must have; none for the issuer.
     pub audience: Option<String>,
+    /// How current the answer must be.
+    pub freshness: Freshness,
 }
 
 /// Whether it may be done.
@@ -82,13 +92,13 @@ pub async fn decide(app: &App, whom: Whom, checks: &[Check], field: fn(usize) ->
         return Err(Error::field("checks", format!("must be about at most {MAX_TENANTS} different tenants")));
     }
     let Some(first) = tenants.first() else { return Ok(Vec::new()) };
-    let (principal, first) = authenticate(app, whom, (*first).clone(), now).await?;
+    let (principal, first) = authenticate(app, &whom, (*first).clone(), now).await?;
     let mut first = Some(first);
-    let mut entered: Vec<(&Option<TenantKey>, Result<TenantScope, &'static str>)> = Vec::with_capacity(tenants.len());
+    let mut entered: Vec<(&Option<TenantKey>, Entered)> = Vec::with_capacity(tenants.len());
     for tenant in tenants {
         let scope = match first.take() {
             Some(first) => first,
-            None => enter(app, &principal, tenant.as_ref(), now).await,
+            None => enter(app, &whom, &principal, tenant.as_ref(), now).await,
         };
         let scope = match scope {
             Ok(Some(scope)) => Ok(scope),
@@ -118,7 +128,7 @@ pub async fn decide(app: &App, whom: Whom, checks: &[Check], field: fn(usize) ->
 /// The reasons of [`access::authenticate`], [`Error::AudienceMismatch`], [`Error::InvalidField`] where no tenant is meant; those of
 /// [`access::enter`].
 pub async fn rights(app: &App, whom: Whom, tenant: Option<TenantKey>, now: Timestamp) -> Result<Rights> {
-    let (_, scope) = authenticate(app, whom, tenant, now).await?;
+    let (_, scope) = authenticate(app, &whom, tenant, now).await?;
     let scope = scope?.ok_or_else(|| Error::field("tenant_id", NO_TENANT))?;
     Ok(Rights { permissions: scope.permissions().clone(), roles: scope.role_names(), superuser: scope.is_superuser() })
 }
@@ -126,20 +136,20 @@ pub async fn rights(app: &App, whom: Whom, tenant: Option<TenantKey>, now: Times
 /// The subject, and what it may do in the tenant that is asked about first.
 async fn authenticate(
     app: &App,
-    whom: Whom,
+    whom: &Whom,
     tenant: Option<TenantKey>,
     now: Timestamp,
-) -> Result<(Principal, Result<Option<TenantScope>>)> {
-    let Whom { token, accepts, audience } = whom;
+) -> Result<(Principal, Result<Option<Arc<TenantScope>>>)> {
+    let Whom { token, accepts, audience, freshness } = whom;
     let about = tenant.clone().map_or(About::Own, About::Tenant);
-    let (principal, scope) = match access::authenticate(app, &token, accepts, about, now).await {
+    let (principal, scope) = match access::authenticate(app, token, *accepts, about, *freshness, now).await {
         Ok(principal) => {
             let scope = principal.tenant(tenant.as_ref());
             (principal, scope)
         }
         // A token of another tenant, which may be good there: then it is a no, and else an error.
         Err(Error::NotAMember) if tenant.is_some() => {
-            (access::authenticate(app, &token, accepts, About::Own, now).await?, Err(Error::NotAMember))
+            (access::authenticate(app, token, *accepts, About::Own, *freshness, now).await?, Err(Error::NotAMember))
         }
         Err(error) => return Err(error),
     };
@@ -148,10 +158,18 @@ async fn authenticate(
 }
 
 /// What the subject may do in a further tenant.
-async fn enter(app: &App, principal: &Principal, tenant: Option<&TenantKey>, now: Timestamp) -> Result<Option<TenantScope>> {
+async fn enter(
+    app: &App,
+    whom: &Whom,
+    principal: &Principal,
+    tenant: Option<&TenantKey>,
+    now: Timestamp,
+) -> Result<Option<Arc<TenantScope>>> {
     let own = principal.token().claims.tid.map(TenantKey::Id);
     match (principal, tenant.or(own.as_ref())) {
-        (Principal::User(subject), Some(key)) => subject.about(app, key, now).await?.tenant(Some(key)),
+        (Principal::User(subject), Some(key)) => {
+            access::in_tenant(app, subject, Digest::of(&whom.token), key, whom.freshness, now).await?.tenant(Some(key))
+        }
         (Principal::User(_), None) => Ok(None),
         (Principal::ServiceAccount(workload, _), _) => workload.tenant(tenant),
     }

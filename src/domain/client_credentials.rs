@@ -64,7 +64,7 @@ async fn buy(app: &App, request: Request) -> Result<TokenSet> {
         other => other,
     })?;
     let scope = workload.tenant(tenant_key(&request.tenant_id)?.as_ref())?;
-    let (access_token, expires_in) = tokens::mint_for_account(app, workload.facts(), scope.as_ref(), &request.wanted, now).await?;
+    let (access_token, expires_in) = tokens::mint_for_account(app, workload.facts(), scope.as_deref(), &request.wanted, now).await?;
     remember_use(app, &used, now).await;
     Ok(TokenSet { access_token, expires_in, refresh_token: None, scope: request.wanted.scope })
 }

@@ -20,10 +20,10 @@
 //! **Retired until the end.** A retired key goes once `tokens.max_access_lifetime` has passed since it ceased to sign, and
 //! [`KEY_SET_MAX_AGE`] more, for replicas that heard of it late and clocks that differ.
 //!
-//! **What a replica keeps** ([`Keys`]) is read anew four times in `freshness.max_staleness`, and trusted while the start of the last such
-//! reading is no longer ago than that, by the monotonic clock. After that whoever verifies or signs reads the database, and answers
-//! UNAVAILABLE where that is away: a key that was revoked meanwhile must not let anybody in, nor make tokens that nobody takes. The key set
-//! is answered all the same; whoever reads it keeps it longer than that anyway.
+//! **What a replica keeps** ([`Keys`]) is read anew when the database tells of a change ([`super::freshness`]), and trusted while the start
+//! of the last look at the changes is no longer ago than `freshness.max_staleness`, by the monotonic clock. After that whoever verifies or
+//! signs reads the database, and answers UNAVAILABLE where that is away: a key that was revoked meanwhile must not let anybody in, nor make
+//! tokens that nobody takes. The key set is answered all the same; whoever reads it keeps it longer than that anyway.
 //!
 //! **A token of a key that is not known** may be of one that another replica made a moment ago, where it had to sign at once: it is judged by
 //! keys that were read after the token came. For such readings all wait in one line, and one is done in fifty milliseconds at most.
@@ -40,10 +40,17 @@
 //! | `rotation.rs` | what is due, and doing it |
 //! | `operator.rs` | what operators do: list, rotate, retire, revoke, seal anew |
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, DecodingKey, jwk::Jwk};
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 
@@ -96,6 +103,16 @@ pub struct KeyRing {
     signing: Option<Signer>,
     /// Names of keys that are there and cannot be used.
     unusable: Vec<String>,
+    /// Which ring this is, of those that a replica had.
+    generation: u64,
+}
+
+/// What verified a token.
+#[derive(Clone, Debug)]
+pub struct SignedBy {
+    kid: String,
+    /// The ring's.
+    generation: u64,
 }
 
 impl std::fmt::Debug for KeyRing {
@@ -111,6 +128,19 @@ impl KeyRing {
     /// [`Error::Unavailable`] where none does: one is made within a moment.
     pub fn signer(&self) -> Result<&Signer> {
         self.signing.as_ref().ok_or_else(|| Error::Unavailable("no signing key can be used".to_owned()))
+    }
+
+    /// That a token was verified by the key of this name.
+    #[must_use]
+    pub const fn signed_by(&self, kid: String) -> SignedBy {
+        SignedBy { kid, generation: self.generation }
+    }
+
+    /// Whether the key that signed a token then is one that verifies now. A name is the thumbprint of its key: the same name is the same
+    /// key.
+    #[must_use]
+    pub fn still_verifies(&self, signed_by: &SignedBy) -> bool {
+        signed_by.generation == self.generation || self.verifying.find(&signed_by.kid).is_some()
     }
 
     /// Whether this key is there and this replica can make nothing of it, so that its tokens may be good ones.
@@ -153,6 +183,10 @@ pub struct Keys {
     max_staleness: Duration,
     /// One reading out of turn at a time.
     turn: Mutex<Option<Attempt>>,
+    /// How often this replica looked whether anything is due.
+    looks: Counter,
+    /// How many rings there were: two readings at once make two.
+    rings: AtomicU64,
 }
 
 /// What was read of the keys, and since when nothing newer is known.
@@ -209,11 +243,34 @@ impl Keys {
         *turn = Some(Attempt { began, failed: None });
         let outcome = self.refresh(app).await;
         *turn = Some(Attempt { began, failed: outcome.as_ref().err().map(cause) });
-        outcome.map(|(ring, _)| ring)
+        outcome
     }
 
-    /// Reads the keys anew, and answers them with their rows.
-    async fn refresh(&self, app: &App) -> Result<(Arc<KeyRing>, Arc<Vec<SigningKey>>)> {
+    /// The rows behind the keys, as they were last read.
+    fn rows(&self) -> Arc<Vec<SigningKey>> {
+        Arc::clone(&self.seen.load().rows)
+    }
+
+    /// Gives what is counted here its name.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("doorward_signing_key_looks", "Looks at what is due of the signing keys", self.looks.clone());
+    }
+
+    /// Up to this moment the database told of no change that was not read.
+    pub fn confirm(&self, at: Instant) {
+        self.seen.rcu(|known| {
+            if known.at >= at {
+                return Arc::clone(known);
+            }
+            Arc::new(Seen { rows: Arc::clone(&known.rows), ring: Arc::clone(&known.ring), at })
+        });
+    }
+
+    /// Reads the keys anew.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database is away or slow, [`Error::Internal`] for keys that contradict each other.
+    pub async fn refresh(&self, app: &App) -> Result<Arc<KeyRing>> {
         let at = Instant::now();
         let reading = app.store.read("read_signing_keys", (), |db, ()| async move { signing_keys::list(&db).await });
         let late = |_| Error::Unavailable("the signing keys were not read in time".to_owned());
@@ -223,13 +280,14 @@ impl Keys {
         let (rows, ring) = if *before.rows == rows {
             (Arc::clone(&before.rows), Arc::clone(&before.ring))
         } else {
-            let ring = assemble(&rows, &app.roots, &app.config, Some(&before.ring))?;
+            let generation = self.rings.fetch_add(1, Ordering::Relaxed) + 1;
+            let ring = KeyRing { generation, ..assemble(&rows, &app.roots, &app.config, Some(&before.ring))? };
             (Arc::new(rows), Arc::new(ring))
         };
-        let fresh = Arc::new(Seen { rows: Arc::clone(&rows), ring: Arc::clone(&ring), at });
+        let fresh = Arc::new(Seen { rows, ring: Arc::clone(&ring), at });
         // Of two readings that overlap, the one that began later knows more.
         self.seen.rcu(|known| Arc::clone(if known.at > fresh.at { known } else { &fresh }));
-        Ok((ring, rows))
+        Ok(ring)
     }
 }
 
@@ -254,7 +312,13 @@ pub async fn ensure(config: &Config, store: &Store, roots: &RootSecrets, entropy
     }
     let ring = Arc::new(assemble(&rows, roots, config, None)?);
     let max_staleness = config.freshness.max_staleness;
-    Ok(Keys { seen: ArcSwap::from_pointee(Seen { rows: Arc::new(rows), ring, at }), max_staleness, turn: Mutex::new(None) })
+    Ok(Keys {
+        seen: ArcSwap::from_pointee(Seen { rows: Arc::new(rows), ring, at }),
+        max_staleness,
+        turn: Mutex::new(None),
+        looks: Counter::default(),
+        rings: AtomicU64::new(0),
+    })
 }
 
 /// Puts the keys of these rows together. What was opened before stays open: a name is the thumbprint of the public key, so a row of the
@@ -283,7 +347,7 @@ fn assemble(rows: &[SigningKey], roots: &RootSecrets, config: &Config, before: O
         signing = Some(shared);
     }
     let published = loaded.iter().map(|key| key.jwk.clone()).collect();
-    Ok(KeyRing { verifying, published, loaded, signing, unusable })
+    Ok(KeyRing { verifying, published, loaded, signing, unusable, generation: 0 })
 }
 
 fn load(row: &SigningKey, roots: &RootSecrets) -> Result<Loaded> {

@@ -23,6 +23,7 @@ use crate::{
         access::{self, Accepts},
         audit::{self, Actor, Event, Origin, Repeated},
         callers::Client,
+        memory::Freshness,
         tenants::policy,
         tokens::{self, PASSWORD_CHANGE_LIFETIME, Presented, claims::ExpiryRule},
     },
@@ -223,7 +224,7 @@ async fn named(app: &App, ending: Ending, accepts: Accepts, now: Timestamp) -> R
 
 /// A token that was issued here, expired or not; none for anything else.
 async fn ours(app: &App, token: &str, now: Timestamp) -> Result<Option<Presented>> {
-    match tokens::read(app, token, ExpiryRule::Ignored, now).await {
+    match tokens::read(app, token, ExpiryRule::Ignored, Freshness::Bounded, now).await {
         Ok(presented) => Ok(Some(presented)),
         Err(Error::TokenInvalid | Error::TokenExpired) => Ok(None),
         Err(error) => Err(error),

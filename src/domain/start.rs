@@ -30,7 +30,7 @@ use secrecy::ExposeSecret;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{keys, passwords};
+use super::{keys, memory::Memory, passwords};
 use crate::{
     app::App,
     config::{Config, database::url, secrets::NEEDED_ON_POSTGRES},
@@ -87,8 +87,10 @@ pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App,
     let mut registry = Registry::default();
     store.register(&mut registry);
     hasher.register(&mut registry);
+    keys.register(&mut registry);
+    let memory = Memory::new(&config.freshness, &mut registry);
     let metrics = Arc::new(Metrics::new(registry));
-    Ok(App { config, store, clock, entropy, roots, hasher, keys, metrics })
+    Ok(App { config, store, clock, entropy, roots, hasher, keys, memory, metrics })
 }
 
 /// Brings the schema up to date, whatever `database.migrate_on_start` says, and answers the names of the migrations that it applied. On

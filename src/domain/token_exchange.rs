@@ -15,9 +15,12 @@
 //! Neither audited (there is no new session) nor answered with a refresh token. `issued_token_type` is always the access token's, and has no
 //! field.
 
+use std::sync::Arc;
+
 use super::{
     access::{self, Accepts, Powers, Principal, Subject, TenantScope},
     callers::Client,
+    memory::Freshness,
     refresh,
     tokens::{self, TokenSet, Wanted},
 };
@@ -61,7 +64,7 @@ pub async fn exchange(app: &App, request: Request) -> Result<TokenSet> {
     let asked = tenant_key(&request.tenant_id)?;
     // One that was narrowed before can be narrowed further.
     let accepts = Accepts { narrowed: true, ..Accepts::default() };
-    let principal = access::authenticate(app, &request.subject_token, accepts, About::Own, request.now).await?;
+    let principal = access::authenticate(app, &request.subject_token, accepts, About::Own, Freshness::latest(), request.now).await?;
     let Principal::User(subject) = principal else { return Err(Error::TokenInvalid) };
     let own = match &subject.token.claims.scope {
         Some(scope) => Scope::parse(scope).map_err(|_| Error::TokenInvalid)?,
@@ -69,9 +72,11 @@ pub async fn exchange(app: &App, request: Request) -> Result<TokenSet> {
     };
     let wanted =
         Wanted { audience: audience(app, &subject, request.wanted.audience)?, scope: refresh::narrower(own, request.wanted.scope)? };
-    let subject = match (&asked, subject.token.claims.tid) {
-        (Some(key), None) => subject.about(app, key, request.now).await?,
-        _ => *subject,
+    // A remembered subject has no standing that could be entered with other powers.
+    let subject = match (&asked, subject.token.claims.tid.map(TenantKey::Id)) {
+        (Some(key), None) => Arc::new(subject.about(app, key, request.now).await?),
+        (_, Some(own)) => Arc::new(subject.about(app, &own, request.now).await?),
+        (None, None) => subject,
     };
     let tenant = tenant(&subject, asked.as_ref(), &Powers::narrowed(wanted.scope.clone()))?;
     let (access_token, expires_in) =

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use super::{
     access::{TenantScope, workload},
     callers::Client,
+    keys::{KeyRing, SignedBy},
+    memory::Freshness,
     tenants::policy,
 };
 use crate::{
@@ -62,6 +64,32 @@ pub struct Presented {
     pub kind: Kind,
     /// What it says.
     pub claims: Claims,
+    /// What verified it.
+    pub signed_by: SignedBy,
+}
+
+impl Presented {
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let texts: usize = self.claims.aud.iter().map(|text| 48 + text.len()).sum();
+        (768 + texts + self.claims.scope.as_ref().map_or(0, String::len)) as u64
+    }
+
+    /// Judges the time of a token that was good before.
+    ///
+    /// # Errors
+    /// [`Error::TokenExpired`]; [`Error::TokenInvalid`] where the clock went back to before it was made.
+    pub fn judge_time(&self, now: Timestamp) -> Result<()> {
+        self.claims.judge_time(now, ExpiryRule::Enforced).map_err(refused)
+    }
+}
+
+fn refused(error: ClaimsError) -> Error {
+    match error {
+        ClaimsError::Expired => Error::TokenExpired,
+        _ => Error::TokenInvalid,
+    }
 }
 
 /// An answer of RFC 6749, section 5.1.
@@ -335,12 +363,16 @@ async fn sign(app: &App, typ: &str, claims: Claims) -> Result<SecretString> {
 }
 
 /// What was signed, by keys that are new enough. What no key can make good is refused without asking for newer ones.
-async fn verify(app: &App, token: &str, rule: &HeaderRule) -> Result<Verified> {
-    let (arrived, trusted) = (Instant::now(), app.keys.trusted());
+async fn verify(app: &App, token: &str, rule: &HeaderRule, freshness: Freshness) -> Result<(Verified, SignedBy)> {
+    let (arrived, trusted) = match freshness {
+        Freshness::Bounded => (Instant::now(), app.keys.trusted()),
+        // The keys follow the changes.
+        Freshness::Since(since) => (since.into(), app.store.feed().caught_up(since).await.then(|| app.keys.latest())),
+    };
     let is_trusted = trusted.is_some();
     let ring = trusted.unwrap_or_else(|| app.keys.latest());
     match jws::verify(token, &ring.verifying, rule) {
-        Ok(verified) if is_trusted => Ok(verified),
+        Ok(verified) if is_trusted => Ok(with_key(verified, &ring)),
         Ok(_) | Err(JwsError::UnknownKey) => {
             let ring = app.keys.since(app, arrived).await?;
             match jws::verify(token, &ring.verifying, rule) {
@@ -348,11 +380,16 @@ async fn verify(app: &App, token: &str, rule: &HeaderRule) -> Result<Verified> {
                 Err(JwsError::UnknownKey) if jws::key_id(token).is_some_and(|kid| ring.is_unusable(&kid)) => {
                     Err(Error::internal("the token's signing key cannot be used"))
                 }
-                other => other.map_err(|_| Error::TokenInvalid),
+                other => other.map(|verified| with_key(verified, &ring)).map_err(|_| Error::TokenInvalid),
             }
         }
         Err(_) => Err(Error::TokenInvalid),
     }
+}
+
+fn with_key(verified: Verified, ring: &KeyRing) -> (Verified, SignedBy) {
+    let signed_by = ring.signed_by(verified.kid.clone());
+    (verified, signed_by)
 }
 
 /// Reads a token of either kind.
@@ -360,9 +397,9 @@ async fn verify(app: &App, token: &str, rule: &HeaderRule) -> Result<Verified> {
 /// # Errors
 /// [`Error::TokenExpired`] for one that was good once, [`Error::TokenInvalid`] for everything else; [`Error::Unavailable`] where the keys are
 /// too old to be trusted and the database is away.
-pub async fn read(app: &App, token: &str, expiry: ExpiryRule, now: Timestamp) -> Result<Presented> {
+pub async fn read(app: &App, token: &str, expiry: ExpiryRule, freshness: Freshness, now: Timestamp) -> Result<Presented> {
     let rule = HeaderRule::new(&[ACCESS_TYPE, PASSWORD_CHANGE_TYPE]);
-    let verified = verify(app, token, &rule).await?;
+    let (verified, signed_by) = verify(app, token, &rule, freshness).await?;
     // The rule let only these two through.
     let (kind, max_lifetime) = if verified.typ == PASSWORD_CHANGE_TYPE {
         (Kind::PasswordChange, PASSWORD_CHANGE_LIFETIME)
@@ -370,9 +407,7 @@ pub async fn read(app: &App, token: &str, expiry: ExpiryRule, now: Timestamp) ->
         (Kind::Access, app.config.tokens.max_access_lifetime)
     };
     let expected = Expected { issuer: &app.config.tokens.issuer, now, max_lifetime, expiry };
-    let claims = claims::parse(&verified.payload, &expected).map_err(|error| match error {
-        ClaimsError::Expired => Error::TokenExpired,
-        _ => Error::TokenInvalid,
-    })?;
-    Ok(Presented { kind, claims })
+    // What only verifiers that are offline read is not carried along, nor remembered.
+    let claims = Claims { roles: None, permissions: None, ..claims::parse(&verified.payload, &expected).map_err(refused)? };
+    Ok(Presented { kind, claims, signed_by })
 }

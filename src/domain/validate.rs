@@ -1,6 +1,11 @@
 //! `ValidateSession`: one call that answers session, tenant, membership and any number of requirements.
 
-use super::access::{self, Accepts, Principal, Requirements, TenantScope, TenantView};
+use std::sync::Arc;
+
+use super::{
+    access::{self, Accepts, Principal, Requirements, TenantScope},
+    memory::{Digest, Freshness, Listed},
+};
 use crate::{
     app::App,
     error::{Error, Result},
@@ -22,6 +27,8 @@ pub struct Question {
     pub audience: Option<String>,
     /// Whether to list the subject's tenants.
     pub include_tenants: bool,
+    /// How current the answer must be.
+    pub freshness: Freshness,
 }
 
 /// The answer to a good token.
@@ -30,13 +37,13 @@ pub struct Answer {
     /// Whom it speaks for.
     pub principal: Principal,
     /// The tenant that the request is about.
-    pub tenant: Option<TenantView>,
-    /// The subject's tenants.
-    pub tenants: Vec<TenantView>,
-    /// Whether there are more.
-    pub more_tenants: bool,
+    pub tenant: Option<Arc<TenantScope>>,
+    /// The subject's tenants, where they were asked for, and whether there are more.
+    pub tenants: Option<Arc<Listed>>,
     /// Whether only the superuser flag made it a yes.
     pub superuser_access: bool,
+    /// Until when it is as good as one that is asked for anew, in milliseconds of Unix time.
+    pub fresh_until: u64,
 }
 
 /// Judges a token.
@@ -47,7 +54,8 @@ pub struct Answer {
 /// [`Error::InvalidField`] for requirements without a tenant, [`Error::PermissionMissing`], [`Error::RoleMissing`].
 pub async fn validate(app: &App, token: &str, accepts: Accepts, question: Question, now: Timestamp) -> Result<Answer> {
     let about = question.tenant.clone().map_or(About::Own, About::Tenant);
-    let principal = access::authenticate(app, token, accepts, about, now).await?;
+    let fresh_until = fresh_until(app, question.freshness);
+    let principal = access::authenticate(app, token, accepts, about, question.freshness, now).await?;
     let audience = question.audience.as_deref().unwrap_or(&app.config.tokens.issuer);
     if !principal.token().claims.has_audience(audience) {
         return Err(Error::AudienceMismatch);
@@ -62,15 +70,34 @@ pub async fn validate(app: &App, token: &str, accepts: Accepts, question: Questi
         None if requirements.need_tenant() => return Err(Error::field("tenant_id", "is needed for permissions and any_role")),
         None => false,
     };
-    let (tenants, more_tenants) = if question.include_tenants { listed(app, &principal).await? } else { (Vec::new(), false) };
-    Ok(Answer { tenant: scope.map(TenantScope::into), principal, tenants, more_tenants, superuser_access })
+    let tenants = if question.include_tenants { Some(listed(app, token, &principal, question.freshness).await?) } else { None };
+    Ok(Answer { tenant: scope, principal, tenants, superuser_access, fresh_until })
 }
 
-async fn listed(app: &App, principal: &Principal) -> Result<(Vec<TenantView>, bool)> {
-    match principal {
-        Principal::User(subject) => {
-            super::tenants::first_page(app, subject.facts.user.id, subject.visible(), subject.powers(), MAX_TENANTS).await
-        }
-        Principal::ServiceAccount(workload, _) => Ok((workload.tenants()?, false)),
+/// What was known when the last completed poll of the changes began may be used for `freshness.max_staleness` from then on, by whom ever: an
+/// answer that is used again until then is no older than one from here may be. To be asked before the facts are.
+fn fresh_until(app: &App, freshness: Freshness) -> u64 {
+    let limit = app.config.freshness.max_staleness;
+    let age = match freshness {
+        Freshness::Bounded => app.store.feed().age().filter(|age| *age <= limit),
+        Freshness::Since(_) => None,
+    };
+    let left = limit.saturating_sub(age.unwrap_or_default());
+    app.clock.now_millis().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+}
+
+async fn listed(app: &App, token: &str, principal: &Principal, freshness: Freshness) -> Result<Arc<Listed>> {
+    let subject = match principal {
+        Principal::User(subject) => subject,
+        Principal::ServiceAccount(workload, _) => return Ok(Arc::new((workload.tenants()?, false))),
+    };
+    let digest = Digest::of(token);
+    if let Some(listed) = app.memory.list(app, digest, freshness).await {
+        return Ok(listed);
     }
+    let position = app.store.feed().position();
+    let page = super::tenants::first_page(app, subject.facts.user.id, subject.visible(), subject.powers(), MAX_TENANTS).await?;
+    let listed = Arc::new(page);
+    app.memory.keep_list(digest, principal, &listed, position);
+    Ok(listed)
 }

@@ -91,8 +91,8 @@ async fn list_permissions(
 fn whom(ctx: &Ctx, token: &str, audience: String, freshness: i32) -> Result<Whom> {
     let token = ctx.token(token)?.to_owned();
     convert::audience(&audience)?;
-    convert::freshness(freshness)?;
-    Ok(Whom { token, accepts: ctx.accepts(), audience: (!audience.is_empty()).then_some(audience) })
+    let freshness = convert::freshness(freshness)?;
+    Ok(Whom { token, accepts: ctx.accepts(), audience: (!audience.is_empty()).then_some(audience), freshness })
 }
 
 fn asked_for(place: impl Fn() -> String, check: &v1::AccessCheck) -> Result<Check> {

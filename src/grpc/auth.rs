@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::{answer, convert, sessions as own_sessions};
+use super::{answer, convert, prepared::Prepared, sessions as own_sessions};
 use crate::{
     app::App,
     ctx::{Ctx, tenant_key},
@@ -55,7 +56,8 @@ impl AuthService for Auth {
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
-        answer!(self, request, validate_session)
+        // The route of `prepared.rs` comes before this one; what is answered is the same.
+        answer!(self, request, validate_session)?.into_inner().into_message().map(Response::new)
     }
 
     async fn list_tenants(&self, request: Request<v1::ListTenantsRequest>) -> Result<Response<v1::ListTenantsResponse>, Status> {
@@ -108,7 +110,7 @@ async fn log_in(app: &App, ctx: &Ctx, request: v1::LoginRequest) -> Result<v1::L
         tokens: Some(convert::token_set(tokens)),
         user: Some(user),
         session: Some(convert::session(session, current)),
-        tenants: convert::tenants(tenants),
+        tenants: convert::tenants(&tenants),
         more_tenants,
         device_token: String::new(),
     })
@@ -211,20 +213,29 @@ async fn get_me(_: &App, ctx: &Ctx, _: v1::GetMeRequest) -> Result<v1::GetMeResp
     })
 }
 
-async fn validate_session(app: &App, ctx: &Ctx, request: v1::ValidateSessionRequest) -> Result<v1::ValidateSessionResponse> {
-    let token = ctx.token(&request.access_token)?.to_owned();
-    let answer = validate::validate(app, &token, ctx.accepts(), question(request)?, ctx.now()).await?;
-    let principal = &answer.principal;
-    Ok(v1::ValidateSessionResponse {
-        principal: Some(convert::principal(principal)),
-        session: convert::own_session(principal),
-        token: Some(convert::token_facts(principal.token())),
-        tenant: answer.tenant.map(convert::tenant),
-        tenants: convert::tenants(answer.tenants),
-        more_tenants: answer.more_tenants,
+pub(super) async fn validate_session(app: &App, ctx: &Ctx, mut request: v1::ValidateSessionRequest) -> Result<Prepared> {
+    let given = std::mem::take(&mut request.access_token);
+    let token = ctx.token(&given)?;
+    let answer = validate::validate(app, token, ctx.accepts(), question(request)?, ctx.now()).await?;
+    let own = v1::ValidateSessionResponse {
+        tenants: answer.tenants.as_deref().map(|(views, _)| convert::tenants(views)).unwrap_or_default(),
+        more_tenants: answer.tenants.is_some_and(|listed| listed.1),
         superuser_access: answer.superuser_access,
-        fresh_until: None,
-    })
+        fresh_until: Some(convert::instant(answer.fresh_until)),
+        ..v1::ValidateSessionResponse::default()
+    };
+    let (principal, tenant) = (&answer.principal, answer.tenant.as_deref());
+    let kept = principal.shown(|| {
+        let same = v1::ValidateSessionResponse {
+            principal: Some(convert::principal(principal)),
+            session: convert::own_session(principal),
+            token: Some(convert::token_facts(principal.token())),
+            tenant: tenant.map(convert::entered),
+            ..v1::ValidateSessionResponse::default()
+        };
+        same.encode_to_vec().into()
+    });
+    Ok(Prepared::new(kept, own))
 }
 
 fn question(request: v1::ValidateSessionRequest) -> Result<Question> {
@@ -239,7 +250,7 @@ fn question(request: v1::ValidateSessionRequest) -> Result<Question> {
         text::role_name(role).map_err(|e| Error::field(format!("any_role[{index}]"), e.to_string()))?;
     }
     convert::audience(&request.audience)?;
-    convert::freshness(request.freshness)?;
+    let freshness = convert::freshness(request.freshness)?;
     Ok(Question {
         tenant: tenant_key(&request.tenant_id)?,
         requirements: Requirements {
@@ -249,12 +260,13 @@ fn question(request: v1::ValidateSessionRequest) -> Result<Question> {
         },
         audience: (!request.audience.is_empty()).then_some(request.audience),
         include_tenants: request.include_tenants,
+        freshness,
     })
 }
 
 async fn list_tenants(app: &App, ctx: &Ctx, request: v1::ListTenantsRequest) -> Result<v1::ListTenantsResponse> {
     let (views, next_page_token) = tenants::list(app, ctx.subject()?, request.page_size, &request.page_token).await?;
-    Ok(v1::ListTenantsResponse { tenants: convert::tenants(views), next_page_token })
+    Ok(v1::ListTenantsResponse { tenants: convert::tenants(&views), next_page_token })
 }
 
 async fn log_out(app: &App, ctx: &Ctx, request: v1::LogoutRequest) -> Result<v1::LogoutResponse> {

@@ -7,7 +7,8 @@ use secrecy::ExposeSecret;
 
 use crate::{
     domain::{
-        access::{Principal, TenantView},
+        access::{Principal, TenantScope, TenantView},
+        memory::Freshness,
         service_accounts::Details,
         tokens::{self, TokenSet},
     },
@@ -19,10 +20,10 @@ use crate::{
         service_account_secrets::AccountSecret,
         service_accounts::{AccountState, ServiceAccount},
         sessions::{Device, Session},
-        tenants::TenantState,
+        tenants::{Tenant, TenantState},
         users::{User, UserState},
     },
-    values::{ids::SessionId, text, time::Timestamp},
+    values::{ids::SessionId, permission::PermissionSet, text, time::Timestamp},
 };
 
 const MAX_USER_AGENT: usize = 1024;
@@ -118,7 +119,7 @@ pub fn account_details(details: Details) -> v1::ServiceAccountDetails {
     v1::ServiceAccountDetails {
         permissions: account.permissions.to_strings(),
         service_account: Some(service_account(account)),
-        roles: roles.into_iter().map(role).collect(),
+        roles: roles.iter().map(role).collect(),
         certificate_names,
         secrets: secrets.iter().map(account_secret).collect(),
     }
@@ -174,14 +175,23 @@ pub fn token_facts(token: &tokens::Presented) -> v1::TokenFacts {
     }
 }
 
-pub fn tenant(view: TenantView) -> v1::TenantMembership {
-    let TenantView { tenant, membership, roles, permissions } = view;
+/// An entry of a list.
+fn tenant(view: &TenantView) -> v1::TenantMembership {
+    membership(&view.tenant, view.membership, &view.roles, &view.permissions)
+}
+
+/// The tenant that somebody may act in.
+pub fn entered(scope: &TenantScope) -> v1::TenantMembership {
+    membership(scope.tenant(), scope.membership().map(|membership| membership.state), scope.roles(), scope.permissions())
+}
+
+fn membership(tenant: &Tenant, state: Option<MembershipState>, roles: &[Role], permissions: &PermissionSet) -> v1::TenantMembership {
     v1::TenantMembership {
         id: tenant.id.to_string(),
-        external_id: tenant.external_id.unwrap_or_default(),
-        slug: tenant.slug,
-        name: tenant.name,
-        tax_id: tenant.tax_id.unwrap_or_default(),
+        external_id: tenant.external_id.clone().unwrap_or_default(),
+        slug: tenant.slug.clone(),
+        name: tenant.name.clone(),
+        tax_id: tenant.tax_id.clone().unwrap_or_default(),
         state: match tenant.state {
             TenantState::Active => v1::TenantState::Active,
             TenantState::Suspended => v1::TenantState::Suspended,
@@ -190,7 +200,7 @@ pub fn tenant(view: TenantView) -> v1::TenantMembership {
         }
         .into(),
         seat_limit: tenant.seat_limit,
-        membership_state: match membership {
+        membership_state: match state {
             Some(MembershipState::Invited) => v1::MembershipState::Invited,
             Some(MembershipState::Active) => v1::MembershipState::Active,
             Some(MembershipState::Suspended) => v1::MembershipState::Suspended,
@@ -198,17 +208,25 @@ pub fn tenant(view: TenantView) -> v1::TenantMembership {
             Some(MembershipState::Unknown) | None => v1::MembershipState::Unspecified,
         }
         .into(),
-        roles: roles.into_iter().map(role).collect(),
+        roles: roles.iter().map(role).collect(),
         permissions: permissions.to_strings(),
     }
 }
 
-pub fn tenants(views: Vec<TenantView>) -> Vec<v1::TenantMembership> {
-    views.into_iter().map(tenant).collect()
+pub fn tenants(views: &[TenantView]) -> Vec<v1::TenantMembership> {
+    views.iter().map(tenant).collect()
 }
 
-fn role(role: Role) -> v1::AssignedRole {
-    v1::AssignedRole { id: role.id.to_string(), name: role.name, level: role.level, attributes: Some(object(role.attributes)) }
+fn role(role: &Role) -> v1::AssignedRole {
+    let attributes = Some(object(role.attributes.clone()));
+    v1::AssignedRole { id: role.id.to_string(), name: role.name.clone(), level: role.level, attributes }
+}
+
+/// A moment, to the millisecond.
+pub fn instant(millis: u64) -> WireTime {
+    let at = Duration::from_millis(millis);
+    let seconds = i64::try_from(at.as_secs()).unwrap_or(LAST_SECOND);
+    WireTime { seconds, nanos: (at.subsec_millis() * 1_000_000).cast_signed() }
 }
 
 /// A moment.
@@ -225,12 +243,16 @@ pub fn audience(audience: &str) -> Result<()> {
     text::text(audience, 512).map_err(|e| Error::field("audience", e.to_string()))
 }
 
-/// How current the facts must be. Both kinds are answered from the database by this version.
+/// How current the facts must be.
 ///
 /// # Errors
 /// [`Error::InvalidField`] for a number that is none.
-pub fn freshness(freshness: i32) -> Result<()> {
-    v1::Freshness::try_from(freshness).map(drop).map_err(|_| Error::field("freshness", "is unknown"))
+pub fn freshness(freshness: i32) -> Result<Freshness> {
+    match v1::Freshness::try_from(freshness) {
+        Ok(v1::Freshness::Unspecified | v1::Freshness::Bounded) => Ok(Freshness::Bounded),
+        Ok(v1::Freshness::Latest) => Ok(Freshness::latest()),
+        Err(_) => Err(Error::field("freshness", "is unknown")),
+    }
 }
 
 /// A moment that a field names, parts of a second cut off.

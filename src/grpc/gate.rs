@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION, uri::PathAndQuery};
 use http_body::Body as _;
 use tonic::{Status, body::Body};
 use tower::Service;
@@ -38,9 +38,10 @@ use crate::{
     domain::{
         access::{self, InstanceScope, Principal, workload::Workload},
         callers::{self, Proof},
+        memory::Freshness,
     },
     error::{Error, Result},
-    methods::{self, Access, Method},
+    methods::{self, Access, Method, Policy},
     server::tls::PeerCertificate,
     store::facts::About,
     values::{permission::Permission, time::Timestamp},
@@ -102,15 +103,16 @@ where
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     let request_id = RequestId::take(given, &app.entropy, &app.clock);
     // With the query, which no gRPC path has: what the routes would overlook is not let in.
-    let path = request.uri().path_and_query().map_or_else(String::new, |path| path.as_str().to_owned());
-    let call = app.metrics.rpc.begin(&path, start);
-    let outcome = match methods::find(&path) {
+    let path = request.uri().path_and_query().cloned();
+    let path = path.as_ref().map_or("", PathAndQuery::as_str);
+    let call = app.metrics.rpc.begin(path, start);
+    let outcome = match methods::find(path) {
         Some(method) => {
             let deadline = start + allowed(&app, request.headers());
             let call = guarded(&app, method, inner, request, &request_id, deadline);
             tokio::time::timeout_at(deadline.into(), call).await.unwrap_or(Err(Error::Deadline))
         }
-        None if methods::find_open(&path).is_some() => {
+        None if methods::find_open(path).is_some() => {
             // Until the answer begins; where that is a stream it may go on.
             let call = open(&app, inner, request);
             tokio::time::timeout(app.config.server.default_deadline, call).await.unwrap_or(Err(Error::Deadline))
@@ -118,14 +120,14 @@ where
         None => refuse(&app, request, Error::MethodUnknown).await,
     };
     let mut response = outcome.unwrap_or_else(|error| status::of(&error, &request_id).into_http());
-    normalize(&mut response, &path, &request_id);
-    report(&response, &path, &request_id);
+    normalize(&mut response, path, &request_id);
+    report(&response, path, &request_id);
     if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let reason = response.headers().get(status::REASON).and_then(|reason| reason.to_str().ok());
     tracing::debug!(path, request_id = request_id.as_str(), reason, micros = start.elapsed().as_micros(), "a call was answered");
-    observe::answered(call, &path, response)
+    observe::answered(call, path, response)
 }
 
 /// Health and reflection: no subject and no deadline (they stream). Reflection is for known callers where every method is; probes have no
@@ -136,8 +138,8 @@ where
 {
     let is_health = request.uri().path().starts_with("/grpc.health.v1.");
     if !is_health {
-        let caller = settle_caller(app, Claims::of(&request), app.clock.now()).await?;
-        demand(app, caller.as_ref())?;
+        let caller = settle_caller(app, Claims::of(&request), Freshness::Bounded, app.clock.now()).await?;
+        demand(app, caller.as_deref())?;
     }
     serve(inner, request).await
 }
@@ -179,7 +181,7 @@ impl<'call> Claims<'call> {
 
 /// The caller, the token and, for the method's class, whom it speaks for.
 async fn settle(app: &App, method: &Method, claims: Claims<'_>, now: Timestamp) -> Result<(Bearer, Identity)> {
-    let caller = match settle_caller(app, claims, now).await {
+    let caller = match settle_caller(app, claims, needed(&method.policy), now).await {
         // What is for everybody is answered to a known caller too while the database is away.
         Err(Error::Unavailable(_)) if method.policy.needs_no_caller => None,
         other => other?,
@@ -190,15 +192,29 @@ async fn settle(app: &App, method: &Method, claims: Claims<'_>, now: Timestamp) 
     Ok((bearer, identity))
 }
 
+/// How current the caller must be: where it is the one who decides what may be done, as the database has it.
+fn needed(policy: &Policy) -> Freshness {
+    match policy.access {
+        Access::Public | Access::Token | Access::Session => Freshness::Bounded,
+        Access::Tenant | Access::Service | Access::Operator => Freshness::latest(),
+    }
+}
+
 /// The calling workload, by what the call brings to prove it.
-async fn settle_caller(app: &App, Claims { headers, certificate }: Claims<'_>, now: Timestamp) -> Result<Option<Workload>> {
+async fn settle_caller(
+    app: &App,
+    Claims { headers, certificate }: Claims<'_>,
+    freshness: Freshness,
+    now: Timestamp,
+) -> Result<Option<Arc<Workload>>> {
     let claim = read_bearer(headers, CALLER);
     let token = match &claim {
         Bearer::Missing => None,
         Bearer::Malformed => return Err(Error::CallerUnauthenticated),
         Bearer::Token(token) => Some(token.as_str()),
     };
-    callers::authenticate(app, Proof { certificate: certificate.map(PeerCertificate::names).unwrap_or_default(), token }, now).await
+    let proof = Proof { certificate: certificate.map(PeerCertificate::names).unwrap_or_default(), token };
+    callers::authenticate(app, proof, freshness, now).await
 }
 
 /// A caller must be known where the configuration says so.
@@ -225,20 +241,20 @@ async fn refuse<T>(app: &App, request: Request<Body>, error: Error) -> Result<T>
 }
 
 /// What the method's class demands.
-async fn admit(app: &App, method: &Method, bearer: &Bearer, caller: Option<Workload>, now: Timestamp) -> Result<Identity> {
+async fn admit(app: &App, method: &Method, bearer: &Bearer, caller: Option<Arc<Workload>>, now: Timestamp) -> Result<Identity> {
     let policy = &method.policy;
     match policy.access {
         Access::Public if policy.proves_caller || policy.needs_no_caller => Ok(Identity { principal: None, caller }),
         Access::Public | Access::Token => {
-            demand(app, caller.as_ref())?;
+            demand(app, caller.as_deref())?;
             Ok(Identity { principal: None, caller })
         }
         Access::Session => {
-            demand(app, caller.as_ref())?;
+            demand(app, caller.as_deref())?;
             Ok(Identity { principal: Some(authenticate(app, method, bearer, now).await?), caller })
         }
         Access::Tenant if !policy.accepts_instance => {
-            demand(app, caller.as_ref())?;
+            demand(app, caller.as_deref())?;
             Ok(Identity { principal: Some(authenticate(app, method, bearer, now).await?), caller })
         }
         Access::Tenant | Access::Service | Access::Operator => {
@@ -250,20 +266,20 @@ async fn admit(app: &App, method: &Method, bearer: &Bearer, caller: Option<Workl
 }
 
 /// For methods that workloads call for themselves: the token in `authorization` may be theirs, and the caller is known by it.
-async fn admit_workload(app: &App, method: &Method, bearer: &Bearer, caller: Option<Workload>, now: Timestamp) -> Result<Identity> {
+async fn admit_workload(app: &App, method: &Method, bearer: &Bearer, caller: Option<Arc<Workload>>, now: Timestamp) -> Result<Identity> {
     let principal = match bearer {
         Bearer::Missing => None,
-        _ => Some(authenticate(app, method, bearer, now).await.map_err(|error| match demand(app, caller.as_ref()) {
+        _ => Some(authenticate(app, method, bearer, now).await.map_err(|error| match demand(app, caller.as_deref()) {
             Ok(()) => error,
             // To nobody whom it does not know does the server say what is wrong with a token.
             Err(_) => callers::unauthenticated(error),
         })?),
     };
     let caller = caller.or_else(|| match &principal {
-        Some(Principal::ServiceAccount(workload, _)) => Some((**workload).clone()),
+        Some(Principal::ServiceAccount(workload, _)) => Some(Arc::clone(workload)),
         Some(Principal::User(_)) | None => None,
     });
-    demand(app, caller.as_ref())?;
+    demand(app, caller.as_deref())?;
     Ok(Identity { principal, caller })
 }
 
@@ -275,14 +291,14 @@ fn judge_workload(method: &Method, Identity { principal, caller }: &Identity) ->
             let workload = caller.as_ref().ok_or(Error::CallerUnauthenticated)?;
             if workload.holds(&permission) { Ok(()) } else { Err(Error::CallerNotAllowed) }
         }
-        Access::Operator => InstanceScope::of(principal.as_ref(), caller.as_ref(), &permission).map(drop),
+        Access::Operator => InstanceScope::of(principal.as_ref(), caller.as_deref(), &permission).map(drop),
         Access::Public | Access::Token | Access::Session | Access::Tenant => Ok(()),
     }
 }
 
 async fn authenticate(app: &App, method: &Method, bearer: &Bearer, now: Timestamp) -> Result<Principal> {
     let policy = &method.policy;
-    let principal = access::authenticate(app, bearer.token()?, ctx::accepts(policy), About::Own, now).await?;
+    let principal = access::authenticate(app, bearer.token()?, ctx::accepts(policy), About::Own, Freshness::latest(), now).await?;
     match &principal {
         // Where the method may be about a tenant, it is known later whether it is.
         Principal::User(subject) if policy.recent_auth && !policy.accepts_instance => subject.require_recent_login(now)?,

@@ -20,10 +20,10 @@ type Body = axum::body::Body;
 /// Ends `call` with what was answered; where that is a stream, when it ends.
 pub fn answered(call: Call, path: &str, response: Response<Body>) -> Response<Body> {
     let (code, reason) = outcome(response.headers());
-    let streams = find_open(path).is_some_and(|open| open.kind != Kind::Unary);
+    let streams = || find_open(path).is_some_and(|open| open.kind != Kind::Unary);
     match code {
         // Its status comes behind its messages.
-        None if streams => response.map(|body| Body::new(Streaming { body, call: Some(call) })),
+        None if streams() => response.map(|body| Body::new(Streaming { body, call: Some(call) })),
         // Ours are unary: one that has no error in its head is a success.
         code => {
             call.end(name(code.unwrap_or(Code::Ok)), reason);

@@ -11,6 +11,7 @@ use super::{
     entity::{instance, role, service_account, service_account_certificate, service_account_role, service_account_secret, tenant},
     errors,
     facts::{columns, joins, role},
+    feed::Entity,
     roles::Role,
     service_account_secrets::AccountSecret,
     service_accounts::ServiceAccount,
@@ -32,6 +33,22 @@ pub struct AccountFacts {
     pub tenant: Option<Tenant>,
     /// The roles that it holds there.
     pub roles: Vec<Role>,
+}
+
+impl AccountFacts {
+    /// About how many bytes they take in memory.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let of_role = |role: &Role| 256 + role.permissions.len() * 96 + role.attributes.to_string().len() + role.description.len();
+        let tenant = self.tenant.as_ref().map_or(0, |tenant| 512 + tenant.attributes.to_string().len() + tenant.policy.to_string().len());
+        (512 + self.account.permissions.len() * 96 + tenant + self.roles.iter().map(of_role).sum::<usize>()) as u64
+    }
+
+    /// What they change by.
+    pub fn entities(&self) -> impl Iterator<Item = Entity> + use<> {
+        let tenant = self.tenant.as_ref().map(|tenant| Entity::Tenant(tenant.id));
+        [Entity::Instance, Entity::ServiceAccount(self.account.id)].into_iter().chain(tenant)
+    }
 }
 
 /// The facts of the service account of that id.

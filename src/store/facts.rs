@@ -39,7 +39,7 @@ pub struct Facts {
 }
 
 /// Which tenant the facts are about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum About {
     /// The one that the session is bound to, if it is.
     Own,

@@ -95,6 +95,7 @@ impl Store {
         );
         registry.register("doorward_store_renewals", "Times that the connections were given up for new ones", counted.renewals.clone());
         registry.register_collector(Box::new(PoolSizes(self.clone())));
+        self.feed.register(registry);
     }
 
     /// How many statements were sent to the database; beginning and ending a transaction, and [`Store::ping`], are none.

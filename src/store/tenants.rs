@@ -46,7 +46,7 @@ impl TenantState {
 }
 
 /// How a request names a tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TenantKey {
     /// By its id.
     Id(TenantId),

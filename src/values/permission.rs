@@ -125,8 +125,12 @@ impl PermissionSet {
     #[must_use]
     pub fn covers(&self, permission: &Permission) -> bool {
         let (resource, action) = (permission.resource(), permission.action());
-        // A part is covered by itself or by `*`: these four are all that can cover it.
-        self.contains(ANY, ANY) || self.contains(resource, ANY) || self.contains(ANY, action) || self.contains(resource, action)
+        // A part is covered by itself or by `*`: these four are all that can cover it. The likeliest one first; and `*` sorts before
+        // whatever else a resource may be.
+        let has_any = self.sorted.first().is_some_and(|first| first.resource() == ANY);
+        self.contains(resource, action)
+            || self.contains(resource, ANY)
+            || (has_any && (self.contains(ANY, action) || self.contains(ANY, ANY)))
     }
 
     /// Do these cover every one of `others`?

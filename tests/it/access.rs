@@ -287,7 +287,8 @@ on_both! {
         let other = world.another_replica().await;
         let mut clients = [world.client(), other.client()];
         for token in [world.login("ann@example.com").await.access_token, world.login_to("ann@example.com", &acme).await.access_token] {
-            let question = || ask_for(&token, &acme, &["sales:write"]);
+            let latest = v1::Freshness::Latest.into();
+            let question = || v1::ValidateSessionRequest { freshness: latest, ..ask_for(&token, &acme, &["sales:write"]) };
             for client in &mut clients {
                 client.validate_session(question()).await.unwrap();
             }

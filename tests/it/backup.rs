@@ -78,7 +78,7 @@ fn a_copy_under_write_load_is_whole_and_serves() {
         let mut config = world.config.clone();
         config.database.url = format!("sqlite://{}", place.join("doorward.db").display()).into();
         let restored = Replica::start(config.clone(), world.clock.clone()).await;
-        let sql = Sql(connection(database_url(&config)).await);
+        let sql = Sql(connection(database_url(&config)).await, None);
         assert!(ok(&sql).await);
         let opened = sql.count("SELECT count(*) AS n FROM sessions").await;
         let recorded = sql.count("SELECT count(*) AS n FROM audit_events WHERE event = 'login.succeeded'").await;
@@ -187,7 +187,7 @@ fn another_programs_database_and_none_are_refused() {
         let refusal = back_up(&config, &target).await.unwrap_err().to_string();
         assert!(refusal.contains("there is no database") && refusal.contains("database.url"), "{refusal}");
         assert!(!other.exists(), "none is made");
-        let sql = Sql(connection(format!("{}?mode=rwc", database_url(&config))).await);
+        let sql = Sql(connection(format!("{}?mode=rwc", database_url(&config))).await, None);
         sql.execute("CREATE TABLE songs (title TEXT)").await;
         let refusal = back_up(&config, &target).await.unwrap_err().to_string();
         assert!(refusal.contains("tables that are not Doorward's"), "{refusal}");

@@ -206,7 +206,7 @@ on_both! {
         let ops = instance_account(&world, &["doorward.deliveries:read", "doorward.service_accounts:read"]).await;
         let capped = credentials(&world, &ops.id, &ops.secret, Ask { scope: "doorward.deliveries:*", ..Ask::default() }).await.unwrap().access_token;
         let proof = Proof { certificate: &[], token: Some(&capped) };
-        let caller = callers::authenticate(world.app(), proof, world.clock.now()).await.unwrap().unwrap();
+        let caller = callers::authenticate(world.app(), proof, doorward::domain::memory::Freshness::Bounded, world.clock.now()).await.unwrap().unwrap();
         assert_eq!(caller.instance_permissions().to_strings(), ["doorward.deliveries:read"]);
     }
 
@@ -217,7 +217,7 @@ on_both! {
         let of = async |certificate: &[&str], token: Option<&str>| {
             let names = texts(certificate);
             let proof = Proof { certificate: &names, token };
-            let caller = callers::authenticate(world.app(), proof, world.clock.now()).await;
+            let caller = callers::authenticate(world.app(), proof, doorward::domain::memory::Freshness::Bounded, world.clock.now()).await;
             caller.map(|caller| caller.map(|caller| caller.account().id)).map_err(|error| error.reason().0)
         };
         for (name, account) in [("spiffe://prod/shop", &shop), ("dns:shop.internal", &shop), ("spiffe://prod/till", &till)] {

@@ -12,6 +12,7 @@ use doorward::{
     ctx::{Bearer, Ctx, Identity, RequestId},
     domain::{
         access::{self, Accepts, Principal, TenantScope},
+        memory::Freshness,
         users,
     },
     error::{Error, Result},
@@ -37,7 +38,7 @@ fn method(permission: &'static str) -> &'static Method {
 
 /// What the gate would have made of a call with this token.
 async fn subject(world: &World, token: &str) -> Principal {
-    access::authenticate(world.app(), token, Accepts::default(), About::Own, world.clock.now()).await.unwrap()
+    access::authenticate(world.app(), token, Accepts::default(), About::Own, Freshness::latest(), world.clock.now()).await.unwrap()
 }
 
 fn call(world: &World, permission: &'static str, principal: Option<Principal>) -> Ctx {

@@ -21,7 +21,15 @@
 //! | a database that is slow, cut or gone without a word | [`proxy`] |
 //! | what clients were told, and whether it holds afterwards | [`ledger`], [`holder`], [`told`] |
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use doorward::{
     app::App,
@@ -29,7 +37,7 @@ use doorward::{
     domain::{self, audit::Actor},
     pb::v1::{self, auth_service_client::AuthServiceClient},
     server::{Server, Stop, tls::Reload},
-    store::{tenants::Tenant, users::User},
+    store::{feed::Feed, tenants::Tenant, users::User},
     values::{
         entropy::Entropy,
         secret::{self, Password},
@@ -153,6 +161,8 @@ pub struct World {
     pub config: Config,
     pub replica: Replica,
     folder: TempDir,
+    /// Whether there are or were other replicas, which this one hears of a little later.
+    has_others: AtomicBool,
 }
 
 impl World {
@@ -168,7 +178,7 @@ impl World {
         let mut config = test_config(backend, &folder);
         change(&mut config);
         let replica = Replica::start(config.clone(), clock.clone()).await;
-        Self { backend, clock, config, replica, folder }
+        Self { backend, clock, config, replica, folder, has_others: AtomicBool::new(false) }
     }
 
     /// The same world with another configuration: the server is stopped and started again on the same database.
@@ -176,16 +186,20 @@ impl World {
         change(&mut self.config);
         self.replica.stop().await;
         let replica = Replica::start(self.config.clone(), self.clock.clone()).await;
-        Self { replica, backend: self.backend, clock: self.clock, config: self.config, folder: self.folder }
+        Self { replica, ..self }
     }
 
     /// The same world with a server that reads nothing by itself while a test counts statements.
     pub async fn quiet(self) -> Self {
-        self.restart_with(|config| config.freshness.max_staleness = Duration::from_hours(1)).await
+        let world = self.restart_with(|config| config.freshness.max_staleness = Duration::from_hours(1)).await;
+        // What was remembered before the first look is forgotten with it.
+        crate::life::eventually("a replica that follows the changes", async || world.app().store.feed().is_followed()).await;
+        world
     }
 
     /// One more replica on the same database, with the same clock.
     pub async fn another_replica(&self) -> Replica {
+        self.has_others.store(true, Ordering::Relaxed);
         Replica::start(self.config.clone(), self.clock.clone()).await
     }
 
@@ -281,9 +295,11 @@ impl World {
         self.try_login(identifier, PASSWORD, &tenant.id.to_string()).await.unwrap().tokens.unwrap()
     }
 
-    /// Asks about a token over the wire.
+    /// Asks about a token over the wire: from memory where this replica alone can have changed anything, else by what the database has.
     pub async fn validate(&self, access_token: &str) -> Result<v1::ValidateSessionResponse, Status> {
-        self.validate_with(v1::ValidateSessionRequest { access_token: access_token.to_owned(), ..Default::default() }).await
+        let has_others = self.has_others.load(Ordering::Relaxed);
+        let freshness = if has_others { v1::Freshness::Latest } else { v1::Freshness::Bounded }.into();
+        self.validate_with(v1::ValidateSessionRequest { access_token: access_token.to_owned(), freshness, ..Default::default() }).await
     }
 
     /// Asks anything about a token over the wire.
@@ -310,7 +326,7 @@ impl World {
 
     /// A connection to the database past the service, for manual SQL.
     pub async fn sql(&self) -> Sql {
-        Sql(connection(database_url(&self.config)).await)
+        Sql(connection(database_url(&self.config)).await, Some(self.replica.app.store.feed().clone()))
     }
 
     /// How many audit rows there are of an event.
@@ -342,13 +358,18 @@ pub async fn connection(url: impl Into<String>) -> DatabaseConnection {
     Box::pin(Database::connect(options)).await.unwrap()
 }
 
-/// A connection for manual SQL.
-pub struct Sql(pub DatabaseConnection);
+/// A connection for manual SQL. What it changes, the replica of its world has seen when it answers: how long that may take otherwise,
+/// is another test's business.
+pub struct Sql(pub DatabaseConnection, pub Option<Feed>);
 
 impl Sql {
     /// Runs a statement; answers how many rows it changed.
     pub async fn execute(&self, sql: &str) -> u64 {
-        self.0.execute_raw(Statement::from_string(self.0.get_database_backend(), sql)).await.unwrap().rows_affected()
+        let changed = self.0.execute_raw(Statement::from_string(self.0.get_database_backend(), sql)).await.unwrap().rows_affected();
+        if let Some(feed) = &self.1 {
+            feed.caught_up(std::time::Instant::now()).await;
+        }
+        changed
     }
 
     /// The column `n` of the one row that a query answers.

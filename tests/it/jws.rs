@@ -323,7 +323,7 @@ fn what_we_sign_we_verify_under_every_algorithm() {
     for pair in &pairs {
         let token = pair.sign("at+jwt", &json!({ "a": 1 }));
         let verified = verify(&token, &keys, &ACCESS).unwrap();
-        assert_eq!(verified, Verified { typ: "at+jwt".to_owned(), payload: br#"{"a":1}"#.to_vec() });
+        assert_eq!((verified.typ.as_str(), verified.payload.as_slice()), ("at+jwt", br#"{"a":1}"#.as_slice()));
         assert!(!format!("{verified:?}").contains("97"), "the payload stays out of Debug");
         // Under every other key of the set, by its name, the same text is worth nothing.
         for other in pairs.iter().filter(|other| other.algorithm != pair.algorithm) {

@@ -40,6 +40,7 @@ mod exchange;
 mod flow;
 mod foreign_ids;
 mod forged;
+mod freshness;
 mod jws;
 mod keys;
 mod kill;

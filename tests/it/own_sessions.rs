@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use doorward::{
     domain::{
         access::{self, Accepts, Principal, Subject},
         audit::Origin,
+        memory::Freshness,
         own_sessions, revocation,
     },
     error::Error,
@@ -23,6 +26,7 @@ use crate::{
     harness::*,
     on_both,
     probe::*,
+    start::validate_request,
 };
 
 mod pages;
@@ -58,8 +62,7 @@ async fn login_later(world: &World, email: &str, tenant: Option<&Tenant>) -> v1:
 /// Whether both tokens are refused by every replica, as those of a session that was ended.
 async fn assert_dead(replicas: &[&Replica], tokens: &v1::TokenSet) {
     for replica in replicas {
-        let request = v1::ValidateSessionRequest { access_token: tokens.access_token.clone(), ..Default::default() };
-        assert_eq!(refused(replica.client().validate_session(request).await), "SESSION_REVOKED");
+        assert_eq!(refused(replica.client().validate_session(validate_request(&tokens.access_token)).await), "SESSION_REVOKED");
         assert_eq!(refused(refresh_with(&mut replica.client(), &tokens.refresh_token).await), "SESSION_REVOKED");
     }
 }
@@ -73,9 +76,10 @@ async fn details(world: &World, event: &str) -> Vec<serde_json::Value> {
 /// Whom a token speaks for, as the gate finds it before the call gets its turn.
 async fn subject(world: &World, tokens: &v1::TokenSet) -> Subject {
     let now = world.app().clock.now();
-    let principal = access::authenticate(world.app(), &tokens.access_token, Accepts::default(), About::Own, now).await.unwrap();
+    let principal =
+        access::authenticate(world.app(), &tokens.access_token, Accepts::default(), About::Own, Freshness::latest(), now).await.unwrap();
     let Principal::User(subject) = principal else { panic!("a person") };
-    *subject
+    Arc::unwrap_or_clone(subject)
 }
 
 on_both! {

@@ -98,7 +98,7 @@ pub async fn rows(sql: &Sql, table: &str) -> Vec<String> {
 pub async fn tables(sql: &Sql) -> Vec<String> {
     let query = match sql.0.get_database_backend() {
         DbBackend::Postgres => "SELECT table_name::text AS line FROM information_schema.tables WHERE table_schema = 'public'",
-        _ => "SELECT name AS line FROM sqlite_master WHERE type = 'table'",
+        _ => "SELECT name AS line FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
     };
     strings(sql, query).await
 }

@@ -7,6 +7,7 @@ use doorward::{
         access::{self, Accepts, Principal},
         audit::Origin,
         memberships,
+        memory::Freshness,
         password_change::{self, Change},
         revocation::{self, SessionState},
         tenants,
@@ -27,7 +28,7 @@ use crate::{harness::*, on_both};
 /// Both tokens of a login are refused, on every replica, for the reason of a session that was ended.
 async fn assert_dead(replicas: &[&Replica], tokens: &v1::TokenSet) {
     for replica in replicas {
-        let request = v1::ValidateSessionRequest { access_token: tokens.access_token.clone(), ..Default::default() };
+        let request = crate::start::validate_request(&tokens.access_token);
         assert_eq!(refused(replica.client().validate_session(request).await), "SESSION_REVOKED");
         let message = bearer(v1::GetMeRequest {}, &tokens.access_token);
         assert_eq!(refused(replica.client().get_me(message).await), "SESSION_REVOKED");
@@ -267,7 +268,7 @@ on_both! {
             let accepts = Accepts::default();
             let now = world.app().clock.now();
             // The first half: the session is good.
-            let principal = access::authenticate(world.app(), &tokens.access_token, accepts, About::Own, now).await.unwrap();
+            let principal = access::authenticate(world.app(), &tokens.access_token, accepts, About::Own, Freshness::latest(), now).await.unwrap();
             let Principal::User(subject) = principal else { panic!("{name} is a person") };
             revocation::revoke_all(world.app(), ending(&ann, &acme), cli()).await.unwrap();
 

@@ -55,7 +55,7 @@ impl Ground {
     }
 
     pub async fn sql(&self) -> Sql {
-        Sql(connection(database_url(&self.config)).await)
+        Sql(connection(database_url(&self.config)).await, None)
     }
 
     /// A file beside the SQLite database, by what comes after its name; with nothing, the database.
@@ -140,8 +140,9 @@ pub fn login_request(email: &str) -> v1::LoginRequest {
     v1::LoginRequest { identifier: email.to_owned(), password: PASSWORD.to_owned(), ..Default::default() }
 }
 
+/// Whether a token is good by what the database has now.
 pub fn validate_request(access_token: &str) -> v1::ValidateSessionRequest {
-    v1::ValidateSessionRequest { access_token: access_token.to_owned(), ..Default::default() }
+    v1::ValidateSessionRequest { access_token: access_token.to_owned(), freshness: v1::Freshness::Latest.into(), ..Default::default() }
 }
 
 on_new! {

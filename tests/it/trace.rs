@@ -78,7 +78,7 @@ impl Recorder {
     }
 
     async fn validate(&mut self, token: &str, more: Value) {
-        let mut request = json!({ "access_token": token, "include_tenants": true });
+        let mut request = json!({ "access_token": token, "include_tenants": true, "freshness": "FRESHNESS_LATEST" });
         request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.call("ValidateSession", None, request).await;
     }

@@ -1,5 +1,7 @@
 //! What a principal may do, once [`super`] has found out: in a tenant, or in the instance as a whole.
 
+use std::sync::Arc;
+
 use super::{Powers, Principal, rights, workload::Workload};
 use crate::{
     error::{Error, Result},
@@ -21,7 +23,7 @@ pub struct TenantScope {
     pub(super) tenant: Tenant,
     pub(super) membership: Option<Membership>,
     pub(super) roles: Vec<Role>,
-    pub(super) permissions: PermissionSet,
+    pub(super) permissions: Arc<PermissionSet>,
     pub(super) superuser: bool,
 }
 
@@ -58,8 +60,19 @@ impl TenantScope {
 
     /// What the subject may do here by its roles.
     #[must_use]
-    pub const fn permissions(&self) -> &PermissionSet {
+    pub fn permissions(&self) -> &PermissionSet {
         &self.permissions
+    }
+
+    /// The same as it is remembered: what a role allows is in the permissions, and those are shared by all who have the same.
+    pub(super) fn slim(&self, shared: &mut dyn FnMut(PermissionSet) -> Arc<PermissionSet>) -> Self {
+        let slim = |role: &Role| Role { permissions: PermissionSet::default(), description: String::new(), ..role.clone() };
+        Self { roles: self.roles.iter().map(slim).collect(), permissions: shared(PermissionSet::clone(&self.permissions)), ..self.clone() }
+    }
+
+    /// About how many bytes it takes in memory.
+    pub(super) fn weight(&self) -> u64 {
+        tenant_weight(&self.tenant) + roles_weight(&self.roles)
     }
 
     /// Whether its holder may give this role to others. Nobody gives a role whose level is not below their own, owners excepted, nor a
@@ -170,10 +183,30 @@ impl TenantView {
     }
 }
 
-impl From<TenantScope> for TenantView {
-    fn from(scope: TenantScope) -> Self {
-        let membership = scope.membership.map(|membership| membership.state);
-        Self { tenant: scope.tenant, membership, roles: scope.roles, permissions: scope.permissions }
+/// About how many bytes a tenant takes in memory.
+pub(super) fn tenant_weight(tenant: &Tenant) -> u64 {
+    512 + (tenant.attributes.to_string().len() + tenant.policy.to_string().len()) as u64
+}
+
+/// The same of roles: most of it is their permissions.
+pub(super) fn roles_weight(roles: &[Role]) -> u64 {
+    let of_role = |role: &Role| 256 + role.permissions.len() * 96 + role.attributes.to_string().len() + role.description.len();
+    roles.iter().map(of_role).sum::<usize>() as u64
+}
+
+impl TenantView {
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        tenant_weight(&self.tenant) + roles_weight(&self.roles) * 2
+    }
+}
+
+impl From<&TenantScope> for TenantView {
+    fn from(scope: &TenantScope) -> Self {
+        let TenantScope { tenant, membership, roles, permissions, .. } = scope;
+        let membership = membership.as_ref().map(|membership| membership.state);
+        Self { tenant: tenant.clone(), membership, roles: roles.clone(), permissions: PermissionSet::clone(permissions) }
     }
 }
 

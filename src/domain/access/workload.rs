@@ -3,10 +3,14 @@
 //! An account of a tenant acts in that tenant alone, by its roles; an instance-wide one acts in none, and holds permissions of its own for
 //! Doorward's SERVICE and OPERATOR methods. None is ever a superuser.
 
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
 use super::{Accepts, Powers, TenantScope, TenantView, rights};
 use crate::{
     app::App,
-    domain::tokens::{self, claims::SubjectKind},
+    domain::tokens,
     error::{Error, Result},
     store::{
         account_facts::{self, AccountFacts},
@@ -24,6 +28,9 @@ use crate::{
 pub struct Workload {
     facts: AccountFacts,
     powers: Powers,
+    /// Its tenant, and what it may do there: worked out once.
+    entered: Option<Arc<TenantScope>>,
+    pub(super) shown: OnceLock<Bytes>,
 }
 
 impl Workload {
@@ -33,7 +40,15 @@ impl Workload {
     /// [`Error::PrincipalDisabled`]; [`Error::NotAMember`] and [`Error::TenantSuspended`] for the state of its tenant.
     pub fn proved(facts: AccountFacts, scope: Option<PermissionSet>) -> Result<Self> {
         judge(&facts)?;
-        Ok(Self { facts, powers: Powers::capped(scope) })
+        Ok(Self::judged(facts, Powers::capped(scope)))
+    }
+
+    fn judged(facts: AccountFacts, powers: Powers) -> Self {
+        let entered = facts.tenant.clone().map(|tenant| {
+            let (roles, permissions) = rights(facts.roles.clone(), powers.cap.as_ref());
+            Arc::new(TenantScope { tenant, membership: None, roles, permissions: Arc::new(permissions), superuser: false })
+        });
+        Self { facts, powers, entered, shown: OnceLock::new() }
     }
 
     /// The account.
@@ -52,15 +67,14 @@ impl Workload {
     ///
     /// # Errors
     /// [`Error::NotAMember`] where that is another one.
-    pub fn tenant(&self, asked: Option<&TenantKey>) -> Result<Option<TenantScope>> {
-        let Some(tenant) = &self.facts.tenant else {
+    pub fn tenant(&self, asked: Option<&TenantKey>) -> Result<Option<Arc<TenantScope>>> {
+        let Some(scope) = &self.entered else {
             return if asked.is_none() { Ok(None) } else { Err(Error::NotAMember) };
         };
-        if asked.is_some_and(|key| !tenant.is_named(key)) {
+        if asked.is_some_and(|key| !scope.tenant.is_named(key)) {
             return Err(Error::NotAMember);
         }
-        let (roles, permissions) = rights(self.facts.roles.clone(), self.powers.cap.as_ref());
-        Ok(Some(TenantScope { tenant: tenant.clone(), membership: None, roles, permissions, superuser: false }))
+        Ok(Some(Arc::clone(scope)))
     }
 
     /// What the account may do for the instance: nothing, where it belongs to a tenant.
@@ -84,20 +98,17 @@ impl Workload {
     /// # Errors
     /// None, as long as no tenant is asked for.
     pub fn tenants(&self) -> Result<Vec<TenantView>> {
-        Ok(self.tenant(None)?.into_iter().map(TenantView::from).collect())
+        Ok(self.tenant(None)?.as_deref().into_iter().map(TenantView::from).collect())
     }
 }
 
 /// Judges a service account's token.
 ///
 /// # Errors
-/// [`Error::TokenInvalid`] for a person's; the reasons of [`Accepts::judge`]; [`Error::PrincipalDisabled`]; [`Error::SessionRevoked`] where
+/// [`Error::TokenInvalid`] for one of another tenant than the account's; the reasons of [`Accepts::judge`]; [`Error::PrincipalDisabled`]; [`Error::SessionRevoked`] where
 /// an epoch moved on; [`Error::NotAMember`] and [`Error::TenantSuspended`] for the state of its tenant.
-pub async fn authenticate(app: &App, token: &tokens::Presented, accepts: Accepts) -> Result<Workload> {
+pub(super) async fn authenticate(app: &App, token: &tokens::Presented, accepts: Accepts) -> Result<Workload> {
     let claims = &token.claims;
-    if claims.sub_kind != SubjectKind::ServiceAccount {
-        return Err(Error::TokenInvalid);
-    }
     accepts.judge(token, &app.config.tokens.issuer)?;
     let id = ServiceAccountId::from_uuid(claims.sub);
     let found = app.store.read("account_facts", id, |db, id| async move { account_facts::find(&db, id).await }).await?;
@@ -113,7 +124,7 @@ pub async fn authenticate(app: &App, token: &tokens::Presented, accepts: Accepts
         Some(scope) => Scope::parse(scope).map_err(|_| Error::TokenInvalid)?,
         None => None,
     };
-    Ok(Workload { facts, powers: Powers { cap, narrowed: !claims.has_audience(&app.config.tokens.issuer) } })
+    Ok(Workload::judged(facts, Powers { cap, narrowed: !claims.has_audience(&app.config.tokens.issuer) }))
 }
 
 /// What a token of the account is made under; it is good while each is still the current one. An account has no membership.

@@ -132,18 +132,17 @@ pub fn due(keys: &[SigningKey], outlook: &Outlook, now: Timestamp) -> Vec<Step> 
     steps
 }
 
-/// Keeps the keys of a replica as they are in the database, and does what is due of them, until it is dropped.
+/// Does what is due of the keys, until it is dropped.
 pub async fn follow(app: Arc<App>) -> usize {
     let pause = (app.config.freshness.max_staleness / 4).max(MIN_PAUSE);
     let mut is_failing = false;
     loop {
-        // The start has read them already.
         tokio::time::sleep(pause).await;
         let outcome = tick(&app).await;
+        app.keys.looks.inc();
         match &outcome {
-            Ok(()) if is_failing => tracing::info!("the signing keys are followed again"),
-            // What the database's absence does to calls, readiness tells; that the keys do not open, nobody else does.
-            Err(error) if !is_failing => tracing::error!(cause = ?error, "the signing keys cannot be followed"),
+            // What the database's absence does to calls, readiness tells.
+            Err(error) if !is_failing => tracing::error!(cause = ?error, "what is due of the signing keys cannot be done"),
             Ok(()) | Err(_) => {}
         }
         is_failing = outcome.is_err();
@@ -151,12 +150,12 @@ pub async fn follow(app: Arc<App>) -> usize {
 }
 
 async fn tick(app: &App) -> Result<()> {
-    let (_, rows) = app.keys.refresh(app).await?;
     let maker = Maker::of(app);
-    if due(&rows, &maker.outlook, app.clock.now()).is_empty() {
+    if due(&app.keys.rows(), &maker.outlook, app.clock.now()).is_empty() {
         return Ok(());
     }
     maker.settle().await?;
+    // Also where another replica did it, and this one does not know yet.
     app.keys.refresh(app).await.map(drop)
 }
 

@@ -165,6 +165,22 @@ impl Claims {
         self.aud.iter().any(|one| one == audience)
     }
 
+    /// The times against the clock.
+    ///
+    /// # Errors
+    /// [`ClaimsError::NotYetValid`], [`ClaimsError::Expired`].
+    pub fn judge_time(&self, now: Timestamp, expiry: ExpiryRule) -> Result<(), ClaimsError> {
+        let now = now.as_unix();
+        // `nbf` is not before `iat`, so this covers both.
+        if self.nbf.as_unix() > now.saturating_add(LEEWAY_SECONDS) {
+            return Err(ClaimsError::NotYetValid);
+        }
+        match expiry {
+            ExpiryRule::Enforced if now >= self.exp.as_unix().saturating_add(LEEWAY_SECONDS) => Err(ClaimsError::Expired),
+            ExpiryRule::Enforced | ExpiryRule::Ignored => Ok(()),
+        }
+    }
+
     /// The permissions, where they are few and short enough to travel in a token.
     fn portable_permissions(&self) -> Option<&Vec<String>> {
         self.permissions.as_ref().filter(|all| {
@@ -299,7 +315,6 @@ fn check_shape(claims: &Claims) -> Result<(), ClaimsError> {
 /// The times against each other, then against the clock.
 fn check_times(claims: &Claims, expected: &Expected) -> Result<(), ClaimsError> {
     let (iat, nbf, exp) = (claims.iat.as_unix(), claims.nbf.as_unix(), claims.exp.as_unix());
-    let now = expected.now.as_unix();
     if nbf < iat {
         return Err(ClaimsError::Malformed("nbf"));
     }
@@ -312,14 +327,7 @@ fn check_times(claims: &Claims, expected: &Expected) -> Result<(), ClaimsError> 
     if u64::try_from(exp.saturating_sub(iat)).is_ok_and(|lifetime| lifetime > expected.max_lifetime.as_secs()) {
         return Err(ClaimsError::TooLongLived);
     }
-    // `nbf` is not before `iat`, so this covers both.
-    if nbf > now.saturating_add(LEEWAY_SECONDS) {
-        return Err(ClaimsError::NotYetValid);
-    }
-    match expected.expiry {
-        ExpiryRule::Enforced if now >= exp.saturating_add(LEEWAY_SECONDS) => Err(ClaimsError::Expired),
-        ExpiryRule::Enforced | ExpiryRule::Ignored => Ok(()),
-    }
+    claims.judge_time(expected.now, expected.expiry)
 }
 
 /// The members not read yet; what is left in the end is custom.

@@ -172,6 +172,8 @@ pub struct Verified {
     pub typ: String,
     /// The payload, decoded but not looked at; it may be empty (RFC 7515 knows such tokens, the claims layer does not).
     pub payload: Vec<u8>,
+    /// The key that made it good.
+    pub kid: String,
 }
 
 impl fmt::Debug for Verified {
@@ -205,7 +207,7 @@ pub fn verify(token: &str, keys: &KeySet, rule: &HeaderRule) -> Result<Verified,
         return Err(JwsError::WrongAlgorithm);
     }
     match crypto::verify(signature, message.as_bytes(), &key.key, key.algorithm) {
-        Ok(true) => Ok(Verified { typ, payload }),
+        Ok(true) => Ok(Verified { typ, payload, kid: key.kid.clone() }),
         Ok(false) => Err(JwsError::BadSignature),
         Err(_) => Err(JwsError::UnusableKey),
     }

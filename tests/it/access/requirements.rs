@@ -151,8 +151,10 @@ on_both! {
         world.person("ann@example.com").await;
         let token = world.login("ann@example.com").await.access_token;
         let question = |freshness| v1::ValidateSessionRequest { freshness, ..ask(&token) };
-        for known in [v1::Freshness::Unspecified, v1::Freshness::Bounded, v1::Freshness::Latest] {
-            assert_eq!(world.validate_with(question(known.into())).await.unwrap().fresh_until, None);
+        for (known, earliest) in [(v1::Freshness::Unspecified, 1), (v1::Freshness::Bounded, 1), (v1::Freshness::Latest, 1_000)] {
+            let until = world.validate_with(question(known.into())).await.unwrap().fresh_until.unwrap();
+            let millis = (until.seconds - START) * 1_000 + i64::from(until.nanos / 1_000_000);
+            assert!((earliest..=1_000).contains(&millis), "{known:?}: good for {millis} ms, of a second since it was known");
         }
         for unknown in [3, 99, -1, i32::MAX, i32::MIN] {
             assert_eq!(fields(&world.validate_with(question(unknown)).await.unwrap_err()), ["freshness"]);

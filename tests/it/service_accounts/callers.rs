@@ -86,7 +86,7 @@ on_both! {
         let web = new_account(&world, None, new(vec!["dns:web.example.org".to_owned()])).await;
         let who = async |names: &[&str], token: Option<&str>| {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-            let caller = callers::authenticate(world.app(), Proof { certificate: &names, token }, world.clock.now()).await;
+            let caller = callers::authenticate(world.app(), Proof { certificate: &names, token }, doorward::domain::memory::Freshness::Bounded, world.clock.now()).await;
             caller.map(|caller| caller.map(|caller| caller.account().id.to_string())).map_err(|error| error.reason().0)
         };
         for names in [&[name.as_str()][..], &["dns:shop.example.org"], &[&name, "dns:shop.example.org", "dns:unknown.example.org"]] {
