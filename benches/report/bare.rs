@@ -1,5 +1,5 @@
-//! The yardsticks, behind the limits of the real server: a tonic handler that returns one message and checks nothing, and one that moves one
-//! row on by one conditional update (sqlx, prepared, its own commit, a pool of the real server's size).
+//! The yardsticks, behind the limits of the real server: a tonic handler that returns one message and checks nothing, one that reads one row
+//! by its key before it does (sqlx, prepared, a pool of the real server's size), and one that moves one row on by one conditional update.
 
 use std::net::SocketAddr;
 
@@ -22,14 +22,19 @@ const TABLE: [&str; 3] =
 const MOVE: &str = "UPDATE bare SET refresh_generation = refresh_generation + 1, refresh_digest = $3, rotated_at = $4 \
                     WHERE id = $1 AND refresh_generation = $2";
 
+const READ: &str = "SELECT * FROM sessions WHERE id = $1";
+
 struct Bare {
     validation: v1::ValidateSessionResponse,
     access_token: String,
     pool: Option<PgPool>,
+    /// Where each answer reads a row.
+    reads: Option<PgPool>,
 }
 
-/// Serves one of the yardsticks for ever; prints the address first. `database` is for the one that moves a row on.
-pub fn serve(answer: &[u8], database: Option<String>) -> Result<()> {
+/// Serves one of the yardsticks for ever; prints the address first. `database` is for the one that moves a row on, `reads` for the one that
+/// reads one.
+pub fn serve(answer: &[u8], database: Option<String>, reads: Option<String>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let any_port: SocketAddr = "127.0.0.1:0".parse()?;
@@ -39,7 +44,7 @@ pub fn serve(answer: &[u8], database: Option<String>) -> Result<()> {
             serde_json::json!({ "fields": { "message": "serving", "grpc": listener.local_addr()?, "ops": listener.local_addr()? } })
         );
         let limits = doorward::server::limits(&doorward::config::Server::default());
-        let bare = Bare::new(answer, database).await?;
+        let bare = Bare::new(answer, database, reads).await?;
         let routes = tonic::service::Routes::new(AuthServiceServer::new(bare)).prepare().into_axum_router();
         let (_trigger, shutdown) = Shutdown::new();
         connections::serve(listener, routes, Protocol::Http2, None, limits, Connections::default(), shutdown).await;
@@ -48,23 +53,21 @@ pub fn serve(answer: &[u8], database: Option<String>) -> Result<()> {
 }
 
 impl Bare {
-    async fn new(answer: &[u8], database: Option<String>) -> Result<Self> {
+    async fn new(answer: &[u8], database: Option<String>, reads: Option<String>) -> Result<Self> {
         let Some(url) = database else {
             let validation = prost::Message::decode(answer).context("the answer to give")?;
-            return Ok(Self { validation, access_token: String::new(), pool: None });
+            let reads = match reads {
+                Some(url) => Some(pool(&url).await?),
+                None => None,
+            };
+            return Ok(Self { validation, access_token: String::new(), pool: None, reads });
         };
-        let pool = PgPoolOptions::new()
-            .max_connections(config::Database::default().max_connections)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect(&url)
-            .await?;
+        let pool = pool(&url).await?;
         for statement in TABLE {
             sqlx::query(statement).execute(&pool).await?;
         }
         let access_token = String::from_utf8(answer.to_vec())?;
-        Ok(Self { validation: v1::ValidateSessionResponse::default(), access_token, pool: Some(pool) })
+        Ok(Self { validation: v1::ValidateSessionResponse::default(), access_token, pool: Some(pool), reads: None })
     }
 
     /// The token is an id and a generation.
@@ -84,13 +87,25 @@ impl Bare {
     }
 }
 
+async fn pool(url: &str) -> Result<PgPool> {
+    let options = PgPoolOptions::new().max_connections(config::Database::default().max_connections);
+    Ok(options.test_before_acquire(false).idle_timeout(None).max_lifetime(None).connect(url).await?)
+}
+
 fn nothing<T>() -> Result<Response<T>, Status> {
     Err(Status::unimplemented("a bare handler"))
 }
 
 #[tonic::async_trait]
 impl AuthService for Bare {
-    async fn validate_session(&self, _: Request<v1::ValidateSessionRequest>) -> Result<Response<v1::ValidateSessionResponse>, Status> {
+    async fn validate_session(
+        &self,
+        request: Request<v1::ValidateSessionRequest>,
+    ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
+        if let Some(pool) = &self.reads {
+            let id: uuid::Uuid = request.get_ref().access_token.parse().map_err(|_| Status::internal("no id"))?;
+            sqlx::query(READ).bind(id).fetch_one(pool).await.map_err(|error| Status::internal(error.to_string()))?;
+        }
         Ok(Response::new(self.validation.clone()))
     }
 

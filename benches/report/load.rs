@@ -22,6 +22,8 @@ use crate::{
 
 /// Connections that a load is spread over.
 const CHANNELS: usize = 4;
+/// Who ask about every token once.
+const ASKING: usize = 16;
 
 /// What a load was.
 #[derive(Clone, Debug)]
@@ -102,8 +104,36 @@ pub async fn validate(channel: &Channel, data: &Data, index: usize) -> Result<v1
     Ok(AuthServiceClient::new(channel.clone()).validate_session(question(data, index)).await?.into_inner())
 }
 
-/// `ValidateSession` of uniformly drawn tokens.
+/// What is asked about the token of a number.
+pub type Question<'a> = &'a dyn Fn(&Data, usize) -> v1::ValidateSessionRequest;
+
+/// Asks about every token once, so that it is remembered; answers what is said of the first.
+pub async fn ask_all(server: &Process, data: &Data, question: Question<'_>) -> Result<v1::ValidateSessionResponse> {
+    let mut asking = JoinSet::new();
+    let questions: Arc<Vec<_>> = Arc::new((0..data.len()).map(|index| question(data, index)).collect());
+    for number in 0..ASKING {
+        let (mut client, questions) = (AuthServiceClient::new(server.channel().await?), Arc::clone(&questions));
+        asking.spawn(async move {
+            for request in questions.iter().skip(number).step_by(ASKING) {
+                client.validate_session(request.clone()).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked??;
+    }
+    let first = questions.first().context("a token")?.clone();
+    Ok(AuthServiceClient::new(server.channel().await?).validate_session(first).await?.into_inner())
+}
+
+/// `ValidateSession` of uniformly drawn tokens, as backends ask.
 pub async fn validations(server: &Process, data: &Data, in_flight: usize, round: Duration) -> Result<Load> {
+    questions(server, data, in_flight, round, &question).await
+}
+
+/// The same with other questions.
+pub async fn questions(server: &Process, data: &Data, in_flight: usize, round: Duration, question: Question<'_>) -> Result<Load> {
     let questions: Arc<Vec<_>> = Arc::new((0..data.len()).map(|index| question(data, index)).collect());
     drive(server, in_flight, round, |number, channel| {
         let (questions, mut draw) = (Arc::clone(&questions), Draw(number as u64 + 1));

@@ -2,7 +2,11 @@
 //!
 //! | row | beside |
 //! |---|---|
-//! | `ValidateSession`, on SQLite and PostgreSQL | a bare tonic handler that returns the same message and checks nothing, behind the same limits |
+//! | `ValidateSession` from memory, on SQLite and PostgreSQL; a miss, of a server that remembers one token | a bare tonic handler that returns the same message and checks nothing, behind the same limits |
+//! | `ValidateSession` with `freshness = LATEST`, on PostgreSQL | a bare tonic and sqlx handler that reads one row by its key and returns the same message |
+//! | memory for 100,000 answers; one core and two | |
+//! | revoked → refused by three servers, with wake-ups and without | the bars of the design |
+//! | hits, misses and logins among 1,000 to 1,000,000 people | the same among 1,000 |
 //! | `Login` | raw argon2id with reused memory, on as many threads |
 //! | refresh, on SQLite | |
 //! | refresh, on PostgreSQL | a bare tonic and sqlx handler that moves one row on by one conditional update, behind the same limits |
@@ -11,7 +15,8 @@
 //! Everything of Doorward is asked of the real binary, `doorward serve` with its defaults. The server has the first core, the load and
 //! PostgreSQL the others, where `taskset` is found; for logins the server has all. Rounds of Doorward and of the bare handler take turns, so
 //! that a slow moment of the machine meets both. `DOORWARD_BENCH_SECONDS` is the length of a round (4), `DOORWARD_BENCH_TOKENS` how many
-//! distinct access tokens there are (50,000), `DOORWARD_BENCH_ONLY` one of `starts`, `validations`, `logins` and `refreshes`. The table is
+//! distinct access tokens there are (50,000), `DOORWARD_BENCH_ONLY` one of `starts`, `validations`, `latest`, `memory`, `revocations`,
+//! `logins`, `refreshes` and `growth`. The table is
 //! printed, and written as Markdown to `target/bench-report.md`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what a bench is for")]
@@ -24,11 +29,13 @@ use tempfile::TempDir;
 
 mod bare;
 mod data;
+mod growth;
 mod load;
 #[path = "../../tests/it/harness/postgres.rs"]
 #[expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "the tests' own")]
 mod postgres;
 mod process;
+mod revocations;
 mod table;
 
 use data::Data;
@@ -45,7 +52,7 @@ const IN_FLIGHT: usize = 16;
 
 fn main() -> Result<()> {
     if let Some(answer) = setting("BARE") {
-        return bare::serve(&fs::read(answer)?, setting("BARE_DATABASE"));
+        return bare::serve(&fs::read(answer)?, setting("BARE_DATABASE"), setting("BARE_READS"));
     }
     process::leave_the_first_core()?;
     let seconds: u64 = setting("SECONDS").map_or(Ok(4), |text| text.parse()).context("DOORWARD_BENCH_SECONDS")?;
@@ -78,6 +85,12 @@ async fn report(round: Duration, tokens: usize) -> Result<()> {
     if is_wanted("validations") {
         validations(&mut table, &databases, folder.path(), round).await?;
     }
+    if let Some(data) = on_postgres.as_ref().filter(|_| is_wanted("latest")) {
+        latest(&mut table, data, folder.path(), round).await?;
+    }
+    if is_wanted("memory") {
+        memory(&mut table, &sqlite, round).await?;
+    }
     if is_wanted("logins") {
         logins(&mut table, &sqlite, round).await?;
     }
@@ -86,6 +99,13 @@ async fn report(round: Duration, tokens: usize) -> Result<()> {
         if let Some(data) = &on_postgres {
             refreshes_on_postgres(&mut table, data, folder.path(), round).await?;
         }
+    }
+    // Last: the data set is another one then, and some of its sessions are over.
+    if let Some(data) = on_postgres.as_ref().filter(|_| is_wanted("growth")) {
+        growth::measure(&mut table, data, round).await?;
+    }
+    if let Some(data) = on_postgres.as_ref().filter(|_| is_wanted("revocations")) {
+        revocations::measure(&mut table, data).await?;
     }
     table.print(&format!("{tokens} distinct ES256 tokens, uniform; {ROUNDS} rounds of {} s", round.as_secs()))
 }
@@ -118,10 +138,12 @@ async fn starts(table: &mut Table, data: &Data) -> Result<()> {
 
 /// `ValidateSession` in turns with the bare handler.
 async fn validations(table: &mut Table, databases: &[(&str, &Data)], folder: &Path, round: Duration) -> Result<()> {
-    let (mut bare_loads, mut loads) = (Vec::new(), vec![Vec::new(); databases.len()]);
+    let (mut bare_loads, mut loads, mut misses) = (Vec::new(), vec![Vec::new(); databases.len()], vec![Vec::new(); databases.len()]);
     let mut servers = Vec::new();
     for (_, data) in databases {
-        servers.push(Process::doorward(data, Cores::First)?);
+        let server = Process::doorward(data, Cores::First)?;
+        load::ask_all(&server, data, &question).await?;
+        servers.push(server);
     }
     let Some((first, (_, data))) = servers.first().zip(databases.first()) else { return Ok(()) };
     let answer = load::validate(&first.channel().await?, data, 0).await?;
@@ -144,14 +166,83 @@ async fn validations(table: &mut Table, databases: &[(&str, &Data)], folder: &Pa
             }
         }
     }
+    drop(servers);
+    for ((_, data), misses) in databases.iter().zip(&mut misses) {
+        let server = Process::forgetful(data)?;
+        for _ in 0..ROUNDS {
+            misses.push(load::validations(&server, data, IN_FLIGHT, round).await?);
+        }
+        server.stop()?;
+    }
     let bare = Load::median(bare_loads);
     table.load("bare tonic handler, the same message", &bare, None);
-    for (((name, _), loads), statements) in databases.iter().zip(loads).zip(statements) {
-        table.load(&format!("ValidateSession, {name}"), &Load::median(loads), Some(&bare));
-        // Beside the calls the server reads its signing keys, four times a second.
-        table.row(&format!("statements per ValidateSession, {name}"), &format!("{statements:.3}"), "≤ 1.01", statements <= 1.01);
+    for ((((name, _), loads), misses), statements) in databases.iter().zip(loads).zip(misses).zip(statements) {
+        let hits = Load::median(loads);
+        table.load(&format!("ValidateSession from memory, {name}"), &hits, Some(&bare));
+        table.load(&format!("ValidateSession, not remembered, {name}"), &Load::median(misses), Some(&bare));
+        let ratio = hits.per_second() / bare.per_second();
+        table.row(&format!("ValidateSession from memory ÷ bare, {name}"), &times(ratio), "≥ 0.90", ratio >= 0.90);
+        let figure = format!("{statements:.3}");
+        table.row(&format!("statements per ValidateSession in steady state, {name}"), &figure, "0", statements < 0.000_5);
     }
     Ok(())
+}
+
+/// `ValidateSession` by what the database has at the moment, in turns with a read of one row by its key.
+async fn latest(table: &mut Table, data: &Data, folder: &Path, round: Duration) -> Result<()> {
+    let server = Process::doorward(data, Cores::First)?;
+    let latest = |data: &Data, index| v1::ValidateSessionRequest { freshness: v1::Freshness::Latest.into(), ..question(data, index) };
+    let answer_file = folder.join("latest");
+    let answer = load::ask_all(&server, data, &latest).await?;
+    fs::write(&answer_file, prost::Message::encode_to_vec(&answer))?;
+    let bare = Process::bare_read(data, &answer_file)?;
+    let by_key =
+        |data: &Data, index: usize| v1::ValidateSessionRequest { access_token: data.session_id(index).to_owned(), ..question(data, index) };
+    let (mut yardsticks, mut loads) = (Vec::new(), Vec::new());
+    for turn in 0..=ROUNDS {
+        let yardstick = load::questions(&bare, data, IN_FLIGHT, round, &by_key).await?;
+        let measured = load::questions(&server, data, IN_FLIGHT, round, &latest).await?;
+        if turn > 0 {
+            yardsticks.push(yardstick);
+            loads.push(measured);
+        }
+    }
+    let (yardstick, measured) = (Load::median(yardsticks), Load::median(loads));
+    table.load("bare tonic and sqlx handler, one row by its key, PostgreSQL", &yardstick, None);
+    table.load("ValidateSession with freshness LATEST, PostgreSQL", &measured, Some(&yardstick));
+    let ratio = measured.per_second() / yardstick.per_second();
+    table.row("ValidateSession LATEST ÷ bare read, PostgreSQL", &times(ratio), "≥ 0.80", ratio >= 0.80);
+    server.stop()
+}
+
+/// What 100,000 remembered answers take, and what a second core gives.
+async fn memory(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
+    let server = Process::doorward(data, Cores::First)?;
+    load::validate(&server.channel().await?, data, 0).await?;
+    let before = server.memory("VmRSS")?;
+    let of_no_tenant =
+        |data: &Data, index: usize| v1::ValidateSessionRequest { access_token: data.access_token(index).to_owned(), ..Default::default() };
+    load::ask_all(&server, data, &question).await?;
+    load::ask_all(&server, data, &of_no_tenant).await?;
+    let entries = server.metric("doorward_memory_entries{memory=\"principals\"}").await?;
+    let grown = (server.memory("VmRSS")? - before) / entries * 100_000.0;
+    table.row("memory for 100,000 remembered answers", &format!("{grown:.0} MiB"), "", true);
+    let mut one = Vec::new();
+    for _ in 0..ROUNDS {
+        one.push(load::validations(&server, data, IN_FLIGHT, round).await?);
+    }
+    server.stop()?;
+    let server = Process::doorward(data, Cores::All)?;
+    load::ask_all(&server, data, &question).await?;
+    let mut all = Vec::new();
+    for _ in 0..ROUNDS {
+        all.push(load::validations(&server, data, IN_FLIGHT, round).await?);
+    }
+    let (one, all) = (Load::median(one), Load::median(all));
+    table.load("ValidateSession from memory, all cores, beside the load", &all, None);
+    let ratio = all.per_second() / one.per_second();
+    table.row("ValidateSession on all cores ÷ on one", &times(ratio), "", true);
+    server.stop()
 }
 
 /// Logins beside raw hashes, in turns.

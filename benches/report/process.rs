@@ -38,13 +38,22 @@ pub struct Process {
 impl Process {
     /// The real binary on a data set.
     pub fn doorward(data: &Data, cores: Cores) -> Result<Self> {
+        Self::doorward_with(data, cores, &[])
+    }
+
+    /// One that remembers hardly anything.
+    pub fn forgetful(data: &Data) -> Result<Self> {
+        Self::doorward_with(data, Cores::First, &[("DOORWARD__FRESHNESS__MEMORY_MIB", "1")])
+    }
+
+    fn doorward_with(data: &Data, cores: Cores, settings: &[(&str, &str)]) -> Result<Self> {
         let mut command = on(cores, Path::new(env!("CARGO_BIN_EXE_doorward")));
         // Its defaults, whatever is set where this runs.
         command.env_clear().arg("serve").envs(data.environment.iter().map(|(name, value)| (name, value)));
         for address in ["GRPC_ADDR", "HTTP_ADDR", "OPS_ADDR"] {
             command.env(format!("DOORWARD__SERVER__{address}"), "127.0.0.1:0");
         }
-        command.env("DOORWARD__LOG__FORMAT", "json");
+        command.env("DOORWARD__LOG__FORMAT", "json").envs(settings.iter().copied());
         Self::start(command)
     }
 
@@ -52,6 +61,13 @@ impl Process {
     pub fn bare(answer: &Path) -> Result<Self> {
         let mut command = on(Cores::First, &env::current_exe()?);
         command.env("DOORWARD_BENCH_BARE", answer);
+        Self::start(command)
+    }
+
+    /// The bare handler that reads a row of a data set by its key for each answer.
+    pub fn bare_read(data: &Data, answer: &Path) -> Result<Self> {
+        let mut command = on(Cores::First, &env::current_exe()?);
+        command.env("DOORWARD_BENCH_BARE", answer).env("DOORWARD_BENCH_BARE_READS", data.url().context("a database")?);
         Self::start(command)
     }
 
@@ -102,7 +118,7 @@ impl Process {
         Ok(line.split_whitespace().nth(1).context("a figure")?.parse::<f64>()? / 1024.0)
     }
 
-    /// The value of a metric that has no labels.
+    /// The value of a sample, by its name with its labels.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let mut stream = TcpStream::connect(self.ops).await?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").await?;
