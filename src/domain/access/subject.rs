@@ -101,7 +101,7 @@ impl Subject {
     /// the call.
     ///
     /// # Errors
-    /// Those of [`authenticate`] that the database decides.
+    /// Those of [`super::authenticate`] that the database decides.
     pub fn with_facts(&self, facts: Facts, now: Timestamp) -> Result<Self> {
         judge(&self.token, self.powers.narrowed, &facts, now)?;
         Self::judged(Arc::clone(&self.token), facts, self.powers.clone())

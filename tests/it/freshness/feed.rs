@@ -121,6 +121,38 @@ fn a_transaction_that_commits_late_is_told_all_the_same() {
     });
 }
 
+/// Somebody who may change a fact and knows nothing of the table of changes, and one who would lead the announcement elsewhere.
+#[test]
+fn whoever_may_change_a_fact_announces_it() {
+    run(Backend::Postgres, |world| async move {
+        let ann = world.person("ann@example.com").await;
+        let mut follower = follow(&world).await;
+        let sql = world.sql().await;
+        // Roles are of the whole cluster, which other tests use too.
+        let clerk = format!("clerk_{}", ann.id.as_uuid().simple());
+        sql.execute(&format!("CREATE ROLE {clerk}")).await;
+        sql.execute(&format!("GRANT SELECT, UPDATE ON users TO {clerk}")).await;
+        let work = sql.0.begin().await.unwrap();
+        for statement in [
+            format!("SET LOCAL ROLE {clerk}"),
+            "CREATE TEMPORARY TABLE changes (kind text, entity_id uuid)".to_owned(),
+            "SET LOCAL search_path = pg_temp, public".to_owned(),
+            rename(&world, &ann),
+        ] {
+            work.execute_unprepared(&statement).await.unwrap();
+        }
+        work.commit().await.unwrap();
+        assert_eq!(follower.poll().await.unwrap(), of(&[&ann]));
+        let replicated = sql.0.begin().await.unwrap();
+        replicated.execute_unprepared("SET LOCAL session_replication_role = replica").await.unwrap();
+        replicated.execute_unprepared(&rename(&world, &ann)).await.unwrap();
+        replicated.commit().await.unwrap();
+        assert_eq!(follower.poll().await.unwrap(), of(&[&ann]), "as what is replicated");
+        sql.execute(&format!("DROP OWNED BY {clerk}")).await;
+        sql.execute(&format!("DROP ROLE {clerk}")).await;
+    });
+}
+
 #[test]
 fn rows_that_are_replaced_are_told_too() {
     run(Backend::Sqlite, |world| async move {

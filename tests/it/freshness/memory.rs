@@ -289,6 +289,36 @@ on_both! {
         assert_eq!(refused(get_me(&world, &token).await), "PRINCIPAL_DISABLED");
     }
 
+    async fn the_latest_knows_of_keys_too(world: World) {
+        let world = world.quiet().await;
+        world.person("ann@example.com").await;
+        let [asked, unasked] = [world.login("ann@example.com").await.access_token, world.login("ann@example.com").await.access_token];
+        ask(&mut world.client(), &question(&asked)).await.unwrap();
+        let by_hand = Sql(connection(database_url(&world.config)).await, None);
+        by_hand.execute("UPDATE signing_keys SET state = 'revoked'").await;
+        ask(&mut world.client(), &question(&asked)).await.expect("an hour is allowed, and it is remembered");
+        for token in [&unasked, &asked] {
+            let latest = v1::ValidateSessionRequest { freshness: v1::Freshness::Latest.into(), ..question(token) };
+            assert_eq!(refused(world.validate_with(latest).await), "TOKEN_INVALID");
+        }
+    }
+
+    async fn a_caller_who_decides_what_may_be_done_is_looked_at_anew(world: World) {
+        let world = world.quiet().await;
+        let account = instance_account(&world, &workloads::BOTH).await;
+        let caller = token(&world, &account).await;
+        let list = async || {
+            let request = by_caller(v1::ListServiceAccountsRequest::default(), &caller);
+            workloads::accounts(&world).list_service_accounts(request).await.map(drop)
+        };
+        for _ in 0..2 {
+            list().await.unwrap();
+        }
+        let by_hand = Sql(connection(database_url(&world.config)).await, None);
+        by_hand.execute("UPDATE service_accounts SET state = 'disabled'").await;
+        assert_eq!(refused(list().await), "CALLER_UNAUTHENTICATED");
+    }
+
     async fn checks_are_answered_from_memory(world: World) {
         let world = world.quiet().await;
         let ann = world.person("ann@example.com").await;
