@@ -137,11 +137,21 @@ class Doorward:
         check(f"doorward {' '.join(arguments)}", done.returncode == 0, done.stderr)
         return dict(json.loads(done.stdout))
 
+    def change(self, *arguments: str) -> None:
+        """A command whose effect the running server has seen: it looks four times a second, and one look may have been under way."""
+        self.command(*arguments)
+        before = self.metric("doorward_feed_polls_total")
+        wait_until("the server looks at what changed", LONGEST_PAUSE, lambda: self.metric("doorward_feed_polls_total") > before + 1)
+
+    def metric(self, sample: str) -> int:
+        """The value of a sample, by its name with its labels."""
+        with urllib.request.urlopen(f"http://{self.ops_addr}/metrics", timeout=5) as answer:
+            found = re.search(rf"^{re.escape(sample)} (\d+)", answer.read().decode(), re.MULTILINE)
+        return int(found[1]) if found else 0
+
     def purchases(self, outcome: str) -> int:
         """How often a service account's secret was presented since the start, with this outcome."""
-        with urllib.request.urlopen(f"http://{self.ops_addr}/metrics", timeout=5) as answer:
-            found = re.search(rf'^doorward_client_credentials_total{{outcome="{outcome}"}} (\d+)', answer.read().decode(), re.MULTILINE)
-        return int(found[1]) if found else 0
+        return self.metric(f'doorward_client_credentials_total{{outcome="{outcome}"}}')
 
     def connections(self) -> int:
         """How many connections are open to the gRPC port, as the kernel counts them."""
@@ -248,9 +258,9 @@ def rights(backend: Backend, people: People, doorward: Doorward) -> None:
         bound = people.log_in("eve@example.com", people.acme)
         for method, token in [("POST", people.eve), ("POST", bound), ("DELETE", bound)]:
             backend.answers(400, "INVALID_FIELD", method, "/sales", token)
-    doorward.command("tenant", "suspend", "acme", "--yes")
+    doorward.change("tenant", "suspend", "acme", "--yes")
     backend.answers(403, "TENANT_SUSPENDED", "POST", sales, people.ann)
-    doorward.command("tenant", "activate", "acme")
+    doorward.change("tenant", "activate", "acme")
     backend.answers(200, people.acme, "POST", sales, people.ann)
 
 
@@ -314,7 +324,7 @@ def bought_once(backend: Backend, people: People, doorward: Doorward) -> None:
 def revoked(backend: Backend, people: People, doorward: Doorward) -> None:
     """The kept token is revoked and the secret is not: another token is bought, long before the old one would expire."""
     doorward.command("service-account", "disable", "web", "--yes")
-    doorward.command("service-account", "enable", "web")
+    doorward.change("service-account", "enable", "web")
     backend.answers(500, "CALLER_UNAUTHENTICATED", "GET", "/me", people.ann)
     wait_until(f"{backend.name} buys another token", LONGEST_PAUSE, lambda: backend.ask("GET", "/me", people.ann).status == 200)
     check(f"{backend.name}: one more token is bought", doorward.purchases("issued") == 2, doorward.purchases("issued"))
