@@ -39,9 +39,8 @@ impl AccountFacts {
     /// About how many bytes they take in memory.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        let of_role = |role: &Role| 256 + role.permissions.len() * 96 + role.attributes.to_string().len() + role.description.len();
-        let tenant = self.tenant.as_ref().map_or(0, |tenant| 512 + tenant.attributes.to_string().len() + tenant.policy.to_string().len());
-        (512 + self.account.permissions.len() * 96 + tenant + self.roles.iter().map(of_role).sum::<usize>()) as u64
+        let tenant = self.tenant.as_ref().map_or(0, Tenant::weight);
+        512 + self.account.permissions.len() as u64 * 96 + tenant + self.roles.iter().map(Role::weight).sum::<u64>()
     }
 
     /// What they change by.

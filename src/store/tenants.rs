@@ -84,6 +84,12 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        512 + (self.attributes.to_string().len() + self.policy.to_string().len()) as u64
+    }
+
     /// Whether a key names this one.
     #[must_use]
     pub fn is_named(&self, key: &TenantKey) -> bool {

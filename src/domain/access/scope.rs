@@ -72,7 +72,7 @@ impl TenantScope {
 
     /// About how many bytes it takes in memory.
     pub(super) fn weight(&self) -> u64 {
-        tenant_weight(&self.tenant) + roles_weight(&self.roles)
+        self.tenant.weight() + self.roles.iter().map(Role::weight).sum::<u64>()
     }
 
     /// Whether its holder may give this role to others. Nobody gives a role whose level is not below their own, owners excepted, nor a
@@ -183,22 +183,11 @@ impl TenantView {
     }
 }
 
-/// About how many bytes a tenant takes in memory.
-pub(super) fn tenant_weight(tenant: &Tenant) -> u64 {
-    512 + (tenant.attributes.to_string().len() + tenant.policy.to_string().len()) as u64
-}
-
-/// The same of roles: most of it is their permissions.
-pub(super) fn roles_weight(roles: &[Role]) -> u64 {
-    let of_role = |role: &Role| 256 + role.permissions.len() * 96 + role.attributes.to_string().len() + role.description.len();
-    roles.iter().map(of_role).sum::<usize>() as u64
-}
-
 impl TenantView {
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        tenant_weight(&self.tenant) + roles_weight(&self.roles) * 2
+        self.tenant.weight() + self.roles.iter().map(Role::weight).sum::<u64>() * 2
     }
 }
 

@@ -7,10 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    Powers, TenantScope, enter, judge, judge_tenant_epochs,
-    scope::{roles_weight, tenant_weight},
-};
+use super::{Powers, TenantScope, enter, judge, judge_tenant_epochs};
 use crate::{
     app::App,
     domain::tokens,
@@ -18,6 +15,7 @@ use crate::{
     store::{
         facts::{self, About, Facts},
         feed::Entity,
+        roles::Role,
         tenants::TenantKey,
         users::User,
     },
@@ -75,7 +73,8 @@ impl Subject {
 
     pub(super) fn weight(&self) -> u64 {
         let Facts { user, standing, .. } = &self.facts;
-        let standing = standing.as_ref().map_or(0, |standing| tenant_weight(&standing.tenant) + roles_weight(&standing.roles));
+        let standing =
+            standing.as_ref().map_or(0, |standing| standing.tenant.weight() + standing.roles.iter().map(Role::weight).sum::<u64>());
         let entered = self.entered.as_ref().map_or(0, |scope| scope.weight());
         self.token.weight() + 1_024 + user.attributes.to_string().len() as u64 + standing + entered
     }
