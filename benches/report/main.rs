@@ -15,15 +15,14 @@
 //! Everything of Doorward is asked of the real binary, `doorward serve` with its defaults. The server has the first core, the load and
 //! PostgreSQL the others, where `taskset` is found; for logins the server has all. Rounds of Doorward and of the bare handler take turns, so
 //! that a slow moment of the machine meets both. `DOORWARD_BENCH_SECONDS` is the length of a round (4), `DOORWARD_BENCH_TOKENS` how many
-//! distinct access tokens there are (50,000), `DOORWARD_BENCH_ONLY` one of `starts`, `validations`, `latest`, `memory`, `revocations`,
-//! `logins`, `refreshes` and `growth`. The table is
-//! printed, and written as Markdown to `target/bench-report.md`.
+//! distinct access tokens there are (50,000), `DOORWARD_BENCH_ONLY` one of `starts`, `validations`, `latest`, `memory`, `logins`,
+//! `refreshes`, `growth` and `revocations`. The table is printed, and written as Markdown to `target/bench-report.md`.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what a bench is for")]
 
 use std::{env, fs, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use doorward::pb::v1;
 use tempfile::TempDir;
 
@@ -43,6 +42,8 @@ use load::Load;
 use process::{Cores, Process};
 use table::{Table, per_second, times};
 
+/// What can be measured alone.
+const PARTS: [&str; 8] = ["starts", "validations", "latest", "memory", "logins", "refreshes", "growth", "revocations"];
 /// Rounds of each load that is compared with another.
 const ROUNDS: usize = 5;
 /// Starts that are timed.
@@ -67,6 +68,10 @@ fn setting(name: &str) -> Option<String> {
 }
 
 async fn report(round: Duration, tokens: usize) -> Result<()> {
+    let only = setting("ONLY");
+    if let Some(part) = &only {
+        ensure!(PARTS.contains(&part.as_str()), "DOORWARD_BENCH_ONLY: {part} is none of {}", PARTS.join(", "));
+    }
     let folder = TempDir::new()?;
     let mut table = Table::default();
     let sqlite = Box::pin(Data::on_sqlite(folder.path(), tokens)).await?;
@@ -77,7 +82,6 @@ async fn report(round: Duration, tokens: usize) -> Result<()> {
     let databases: Vec<(&str, &Data)> =
         std::iter::once(("SQLite", &sqlite)).chain(on_postgres.as_ref().map(|d| ("PostgreSQL", d))).collect();
 
-    let only = setting("ONLY");
     let is_wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
     if is_wanted("starts") {
         starts(&mut table, &sqlite).await?;

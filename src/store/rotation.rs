@@ -102,26 +102,30 @@ impl AsRef<PermissionSet> for HeldRole {
     }
 }
 
-/// The update, but for what it asks about a tenant.
+/// The update, but for what it asks about a tenant, and whether the session becomes another client's.
+///
+/// The client is written only where it changes: it is a fact that the database announces (`migrations`), and an update that names it has
+/// every announced column compared.
 ///
 /// Each state and epoch is asked for by a scalar subquery over a key: PostgreSQL then looks rows up, whatever its statistics say; what
 /// EXISTS asks for it may also answer by reading a whole table. CASE, because LEAST is spelt differently by the two databases.
 macro_rules! rotate {
-    (idle: $idle_expires_at:literal, and: $tenant:literal, policy: $policy:literal, roles: $roles:literal) => {
+    (set: $set:literal, idle: $idle_expires_at:literal, of: $client:literal, and: $tenant:literal, policy: $policy:literal, roles: $roles:literal) => {
         concat!(
             "UPDATE sessions SET
                 refresh_generation = $2 + 1,
                 refresh_digest = $4,
-                client_id = $5,
                 rotated_at = $6,
-                last_seen_at = $6,
-                idle_expires_at = ",
+                last_seen_at = $6,",
+            $set,
+            " idle_expires_at = ",
             $idle_expires_at,
             " WHERE id = $1
                 AND refresh_generation = $2
                 AND refresh_digest = $3
-                AND client_id IN ($5, $8, $9)
-                AND must_change = FALSE
+                AND ",
+            $client,
+            " AND must_change = FALSE
                 AND revoked_at IS NULL
                 AND idle_expires_at > $6
                 AND expires_at > $6
@@ -140,7 +144,9 @@ macro_rules! rotate {
 /// Of a session that is bound to no tenant and capped to no scope. PostgreSQL opens every part of a plan, also those that no row needs:
 /// without a tenant's tables the statement takes it two thirds of the time.
 const ROTATE_PLAIN: &str = rotate!(
+    set: "",
     idle: "CASE WHEN expires_at < $6 + $7 THEN expires_at ELSE $6 + $7 END",
+    of: "client_id = $5",
     and: "tenant_id IS NULL AND scope = ''",
     policy: "NULL",
     roles: "NULL"
@@ -149,29 +155,41 @@ const ROTATE_PLAIN: &str = rotate!(
 /// Of every session. A superuser who is no member has no epoch of a membership (losing the flag moves the user's), and a membership that
 /// was suspended since stops them like everybody. Roles are told as `<characters of the name>:<name><permissions>`, one after the other,
 /// which can be read in one way only.
-const ROTATE: &str = rotate!(
-    idle: "CASE WHEN tenant_id IS NULL
-        THEN CASE WHEN expires_at < $6 + $7 THEN expires_at ELSE $6 + $7 END
-        ELSE (SELECT CASE WHEN sessions.expires_at < $6 + COALESCE(CAST(t.policy ->> 'idle_lifetime' AS BIGINT), $7)
-                THEN sessions.expires_at ELSE $6 + COALESCE(CAST(t.policy ->> 'idle_lifetime' AS BIGINT), $7) END
-            FROM tenants t WHERE t.id = sessions.tenant_id)
-        END",
-    and: "(tenant_id IS NULL OR (
-        tenant_epoch = (SELECT t.epoch FROM tenants t WHERE t.id = sessions.tenant_id AND t.state = 'active')
-        AND CASE WHEN membership_epoch IS NULL
-            THEN COALESCE((SELECT m.state FROM memberships m
-                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id), 'none') <> 'suspended'
-            ELSE membership_epoch = (SELECT m.epoch FROM memberships m
-                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active')
-            END))",
-    policy: "(SELECT t.policy FROM tenants t WHERE t.id = sessions.tenant_id)",
-    roles: "CASE WHEN tenant_id IS NOT NULL THEN (
-        SELECT string_agg(length(r.name) || ':' || r.name || CAST(r.permissions AS TEXT), '' ORDER BY r.level DESC, r.name)
-        FROM memberships m
-            JOIN membership_roles l ON l.membership_id = m.id
-            JOIN roles r ON r.id = l.role_id
-        WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active') END"
-);
+macro_rules! rotate_any {
+    (set: $set:literal, of: $client:literal) => {
+        rotate!(
+            set: $set,
+            idle: "CASE WHEN tenant_id IS NULL
+                THEN CASE WHEN expires_at < $6 + $7 THEN expires_at ELSE $6 + $7 END
+                ELSE (SELECT CASE WHEN sessions.expires_at < $6 + COALESCE(CAST(t.policy ->> 'idle_lifetime' AS BIGINT), $7)
+                        THEN sessions.expires_at ELSE $6 + COALESCE(CAST(t.policy ->> 'idle_lifetime' AS BIGINT), $7) END
+                    FROM tenants t WHERE t.id = sessions.tenant_id)
+                END",
+            of: $client,
+            and: "(tenant_id IS NULL OR (
+                tenant_epoch = (SELECT t.epoch FROM tenants t WHERE t.id = sessions.tenant_id AND t.state = 'active')
+                AND CASE WHEN membership_epoch IS NULL
+                    THEN COALESCE((SELECT m.state FROM memberships m
+                        WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id), 'none') <> 'suspended'
+                    ELSE membership_epoch = (SELECT m.epoch FROM memberships m
+                        WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active')
+                    END))",
+            policy: "(SELECT t.policy FROM tenants t WHERE t.id = sessions.tenant_id)",
+            roles: "CASE WHEN tenant_id IS NOT NULL THEN (
+                SELECT string_agg(length(r.name) || ':' || r.name || CAST(r.permissions AS TEXT), '' ORDER BY r.level DESC, r.name)
+                FROM memberships m
+                    JOIN membership_roles l ON l.membership_id = m.id
+                    JOIN roles r ON r.id = l.role_id
+                WHERE m.tenant_id = sessions.tenant_id AND m.user_id = sessions.user_id AND m.state = 'active') END"
+        )
+    };
+}
+
+/// Of a client that goes on with a session of its own.
+const ROTATE: &str = rotate_any!(set: "", of: "client_id = $5");
+
+/// Of a client that goes on with one of a client that it takes over from.
+const TAKE_OVER: &str = rotate_any!(set: " client_id = $5,", of: "client_id IN ($8, $9)");
 
 /// Moves a session's refresh token from the presented generation to the next, if everything still holds: the digest, the client, both
 /// expiries, the states and epochs of instance, user, tenant and membership. None where something does not: of many parallel calls at most
@@ -180,13 +198,22 @@ const ROTATE: &str = rotate!(
 /// # Errors
 /// [`Error::Unavailable`] where the database is away.
 pub async fn rotate(tx: &Tx, step: &Rotation) -> Result<Option<Rotated>> {
-    let executor = tx.executor();
-    let statement = Statement::from_sql_and_values(executor.get_database_backend(), ROTATE, values(step));
-    let rows = executor.query_all_raw(statement).await.map_err(|e| errors::from_db(&e))?;
-    rows.first().map(|row| read(row, step.id)).transpose()
+    let rotated = run(tx, step.id, ROTATE, values(step)).await?;
+    if rotated.is_some() || step.takes_over.iter().all(Option::is_none) {
+        return Ok(rotated);
+    }
+    let taken = step.takes_over.iter().cloned().map(Value::from);
+    run(tx, step.id, TAKE_OVER, values(step).into_iter().chain(taken)).await
 }
 
-/// The same as a unit of work of its own, of a session without tenant and scope; none for every other.
+async fn run(tx: &Tx, id: SessionId, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<Option<Rotated>> {
+    let executor = tx.executor();
+    let statement = Statement::from_sql_and_values(executor.get_database_backend(), sql, values);
+    let rows = executor.query_all_raw(statement).await.map_err(|e| errors::from_db(&e))?;
+    rows.first().map(|row| read(row, id)).transpose()
+}
+
+/// The same as a unit of work of its own, of a client's own session without tenant and scope; none for every other.
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the database is away.
@@ -196,7 +223,6 @@ pub async fn rotate_at_once(once: Once, step: &Rotation) -> Result<Option<Rotate
 }
 
 fn values(step: &Rotation) -> Vec<Value> {
-    let [one, other] = step.takes_over.clone();
     vec![
         step.id.as_uuid().into(),
         i64::from(step.generation).into(),
@@ -205,8 +231,6 @@ fn values(step: &Rotation) -> Vec<Value> {
         step.client_id.clone().into(),
         step.now.as_unix().into(),
         i64::try_from(step.idle_lifetime.as_secs()).unwrap_or(i64::MAX).into(),
-        one.into(),
-        other.into(),
     ]
 }
 
