@@ -116,19 +116,19 @@ impl Config {
         reader.finish(config).map(|(config, _)| config)
     }
 
-    /// Every key with what holds for it and where that comes from, in the order of the sections: what [`Config::load`] reads, for
-    /// people.
+    /// The configuration, and every key with what holds for it and where that comes from, in the order of the sections: what
+    /// [`Config::load`] reads, for people.
     ///
     /// # Errors
     /// Those of [`Config::load`], and what a server would refuse for its configuration alone.
-    pub fn explain(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Vec<Setting>, Problems> {
+    pub fn explain(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<(Self, Vec<Setting>), Problems> {
         let (mut reader, config) = Self::examine(Reader::new(file, environment));
         if reader.file_was_read() {
             config.secrets.check_to_serve(&config.database, &mut reader);
             config.server.check_tls_files(&mut reader);
             config.bootstrap.check_password(&config.passwords, false, &mut reader);
         }
-        reader.finish(()).map(|((), settings)| settings)
+        reader.finish(config)
     }
 
     fn examine(mut reader: Reader) -> (Reader, Self) {

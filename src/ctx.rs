@@ -91,12 +91,12 @@ impl Bearer {
     /// The token.
     ///
     /// # Errors
-    /// [`Error::TokenMissing`]; [`Error::TokenInvalid`] for what is none, so that a backend with optional login never takes a broken
+    /// [`Error::TokenMissing`]; [`Error::NoBearerToken`] for what is none, so that a backend with optional login never takes a broken
     /// client for an anonymous one.
     pub fn token(&self) -> Result<&str> {
         match self {
             Self::Missing => Err(Error::TokenMissing),
-            Self::Malformed => Err(Error::TokenInvalid),
+            Self::Malformed => Err(Error::NoBearerToken),
             Self::Token(token) => Ok(token),
         }
     }

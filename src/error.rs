@@ -40,6 +40,9 @@ pub enum Error {
     /// The token is not one of ours, malformed, or of another kind.
     #[error("the token is not valid")]
     TokenInvalid,
+    /// The header of the token holds something else than one bearer token. To a program it is the same.
+    #[error("the header holds no bearer token: it must be `Bearer`, a space and the token, once")]
+    NoBearerToken,
     /// The session is over by time.
     #[error("the session has expired")]
     SessionExpired,
@@ -197,7 +200,7 @@ impl Error {
             Self::InvalidCredentials => ("INVALID_CREDENTIALS", Code::Unauthenticated),
             Self::TokenMissing => ("TOKEN_MISSING", Code::Unauthenticated),
             Self::TokenExpired => ("TOKEN_EXPIRED", Code::Unauthenticated),
-            Self::TokenInvalid => ("TOKEN_INVALID", Code::Unauthenticated),
+            Self::TokenInvalid | Self::NoBearerToken => ("TOKEN_INVALID", Code::Unauthenticated),
             Self::SessionExpired => ("SESSION_EXPIRED", Code::Unauthenticated),
             Self::SessionRevoked => ("SESSION_REVOKED", Code::Unauthenticated),
             Self::PrincipalDisabled => ("PRINCIPAL_DISABLED", Code::Unauthenticated),

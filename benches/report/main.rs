@@ -129,14 +129,14 @@ async fn starts(table: &mut Table, data: &Data) -> Result<()> {
     table.row(
         "start → first good answer, existing SQLite file",
         &format!("{:.0} ms", median.as_secs_f64() * 1e3),
-        "≤ 300 ms",
-        median <= Duration::from_millis(300),
+        "≤ 150 ms",
+        median <= Duration::from_millis(150),
     );
     let server = Process::doorward(data, Cores::All)?;
     load::validate(&server.channel().await?, data, 0).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = server.memory("VmRSS")?;
-    table.row("memory of an idle server (RSS)", &format!("{idle:.1} MiB"), "≤ 40 MiB", idle <= 40.0);
+    table.row("memory of an idle server (RSS)", &format!("{idle:.1} MiB"), "≤ 25 MiB", idle <= 25.0);
     server.stop()
 }
 
@@ -226,8 +226,11 @@ async fn memory(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
     let before = server.memory("VmRSS")?;
     let of_no_tenant =
         |data: &Data, index: usize| v1::ValidateSessionRequest { access_token: data.access_token(index).to_owned(), ..Default::default() };
-    load::ask_all(&server, data, &question).await?;
-    load::ask_all(&server, data, &of_no_tenant).await?;
+    // Twice: what goes over the wire is kept from the second time on.
+    for _ in 0..2 {
+        load::ask_all(&server, data, &question).await?;
+        load::ask_all(&server, data, &of_no_tenant).await?;
+    }
     let entries = server.metric("doorward_memory_entries{memory=\"principals\"}").await?;
     let grown = (server.memory("VmRSS")? - before) / entries * 100_000.0;
     table.row("memory for 100,000 remembered answers", &format!("{grown:.0} MiB"), "", true);
@@ -252,6 +255,8 @@ async fn memory(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
 /// Logins beside raw hashes, in turns.
 async fn logins(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
     let server = Process::doorward(data, Cores::All)?;
+    load::validate(&server.channel().await?, data, 0).await?;
+    let idle = server.memory("VmRSS")?;
     let threads = std::thread::available_parallelism()?.get().saturating_sub(1).max(1);
     let (mut raw, mut loads) = (Vec::new(), Vec::new());
     for turn in 0..=ROUNDS {
@@ -268,9 +273,11 @@ async fn logins(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
     let ratio = logins.per_second() / raw;
     table.row(&format!("raw argon2id, reused memory, {threads} thread(s)"), &per_second(raw), "", true);
     table.load("Login, SQLite", &logins, None);
-    table.row("logins ÷ raw hashes", &times(ratio), "≥ 0.90", ratio >= 0.90);
+    table.row("logins ÷ raw hashes", &times(ratio), "≥ 0.95", ratio >= 0.95);
     let peak = server.memory("VmHWM")?;
-    table.row("memory after the logins (peak RSS)", &format!("{peak:.1} MiB"), "", true);
+    let hashing = threads as f64 * f64::from(PasswordsConfig::default().memory_kib) / 1024.0;
+    let bar = idle + hashing * 1.1 + 64.0;
+    table.row("memory after the logins (peak RSS)", &format!("{peak:.1} MiB"), &format!("≤ {bar:.0} MiB"), peak <= bar);
     server.stop()
 }
 

@@ -19,6 +19,7 @@ mod m20261124_000007_audit_events;
 mod m20261126_000008_service_accounts;
 mod m20261126_000009_live_sessions;
 mod m20261126_000010_changes;
+mod m20261126_000011_replaced;
 
 /// Every change, in order.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000008_service_accounts::Migration),
             Box::new(m20261126_000009_live_sessions::Migration),
             Box::new(m20261126_000010_changes::Migration),
+            Box::new(m20261126_000011_replaced::Migration),
         ]
     }
 }

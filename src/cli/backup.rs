@@ -18,7 +18,8 @@ use crate::{
 /// For the help text.
 pub(super) const EXAMPLES: &str = "\
 To restore: stop the server, put the copy in the place of the database without the old -wal and
--shm files, put the key file beside it, run `doorward session revoke --everything --yes`, start.
+-shm files, put the key file beside it, run `doorward session revoke --everything --yes`, revoke
+again what signing keys were revoked since, start.
 
 On PostgreSQL it refuses: use pg_dump.
 
@@ -52,7 +53,8 @@ pub async fn run(request: &Backup, config: &Config, format: Format) -> Result<()
         "Copied {} to {} ({} bytes).\n\
          {root} is not in it: keep a copy of that too, and apart from this one. Without it the copy opens for nobody;\n\
          whoever has both can make tokens.\n\
-         After a restore, run `doorward session revoke --everything --yes`: the copy knows nothing of what was revoked after it was made.",
+         After a restore, run `doorward session revoke --everything --yes`: the copy knows nothing of what was revoked after it was made;\n\
+         nor of signing keys that were: revoke those again (`doorward key list`).",
         made.database.display(),
         request.file.display(),
         made.bytes

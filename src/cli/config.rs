@@ -44,9 +44,9 @@ pub enum ConfigCommand {
 /// # Errors
 /// Every problem of the configuration.
 pub fn run(command: &ConfigCommand, file: Option<&Path>, variables: Vec<(String, String)>, format: Format) -> Result<(), Failure> {
-    let settings = Config::explain(file, variables)?;
+    let (config, settings) = Config::explain(file, variables)?;
     match command {
-        ConfigCommand::Check => check(&settings, file, format),
+        ConfigCommand::Check => check(&config, &settings, file, format),
         ConfigCommand::Show if format == Format::Json => {
             let shown: Vec<Row> = settings.iter().map(Row::of).collect();
             output::one(format, &serde_json::json!({ "settings": shown }), "")
@@ -55,15 +55,18 @@ pub fn run(command: &ConfigCommand, file: Option<&Path>, variables: Vec<(String,
     }
 }
 
-fn check(settings: &[Setting], file: Option<&Path>, format: Format) -> Result<(), Failure> {
+fn check(config: &Config, settings: &[Setting], file: Option<&Path>, format: Format) -> Result<(), Failure> {
     let is_from_file = |setting: &&Setting| file.is_some_and(|file| setting.origin == origin(file));
     let set: Vec<&Setting> = settings.iter().filter(|setting| setting.origin != DEFAULT).collect();
     // A secret from a file is the value of two keys, and one setting.
     let by_file = set.iter().filter(|setting| is_from_file(setting)).filter(|setting| !is_read_elsewhere(setting, settings)).count();
     let by_variable = set.iter().filter(|setting| !is_from_file(setting)).map(|setting| &setting.origin).collect::<BTreeSet<_>>().len();
     let from_file = file.map(|file| format!("{by_file} set by {}, ", origin(file))).unwrap_or_default();
-    let text = format!("the configuration is good: {} keys, {from_file}{by_variable} by variables, the rest defaults", settings.len());
-    let json = serde_json::json!({ "file": file.map(origin), "set_by_file": by_file, "set_by_variables": by_variable });
+    let advice = config.tokens.advice(config.server.http_addr);
+    let mut text = format!("the configuration is good: {} keys, {from_file}{by_variable} by variables, the rest defaults", settings.len());
+    text.extend(advice.iter().map(|advice| format!("\nbut {advice}")));
+    let advice: Vec<_> = advice.into_iter().collect();
+    let json = serde_json::json!({ "file": file.map(origin), "set_by_file": by_file, "set_by_variables": by_variable, "advice": advice });
     output::one(format, &json, &text)
 }
 

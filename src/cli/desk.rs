@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     app::App,
-    config::Config,
+    config::{Config, duration},
     domain::{audit::Actor, start},
     values::{entropy::Entropy, time::Clock},
 };
@@ -59,6 +59,11 @@ fn no_database(config: &Config) -> Failure {
     ))
 }
 
+/// When running servers know of a change that a command makes, for its last sentence.
+pub fn running_servers(config: &Config) -> String {
+    format!("by running servers within {}", duration::write(config.freshness.max_staleness))
+}
+
 /// An opened service and whom it works for.
 #[derive(Debug)]
 pub struct Desk {
@@ -70,7 +75,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Opens the database by the same rules as the server does.
+    /// Opens the database by the same rules as the server does, but for the keys.
     ///
     /// # Errors
     /// What `domain::start` refuses.
@@ -80,7 +85,7 @@ impl Desk {
             return Err(no_database(&config));
         }
         let app = tokio::select! {
-            app = start::open(config, Clock::system(), Entropy::system()) => app?,
+            app = start::open_to_administer(config, Clock::system(), Entropy::system()) => app?,
             never = say_what_is_waited_for() => match never {},
         };
         if is_new {

@@ -113,6 +113,7 @@ fn missing(what: &str) -> String {
              of a tenant"
                 .to_owned()
         }
+        "signing key" => "there is no signing key of this name: see `doorward key list`".to_owned(),
         "membership" => "the user is no member of the tenant: see `doorward member list --tenant TENANT`".to_owned(),
         other => format!("the {other} does not exist"),
     }

@@ -5,12 +5,14 @@ use serde::Serialize;
 
 use super::{
     confirm::Confirm,
-    desk::Desk,
+    desk::{Desk, running_servers},
     failure::Failure,
-    output::{self, View},
+    output::{self, Format, View},
 };
 use crate::{
+    app::App,
     domain::keys::{self, KeyOperator, Outlook},
+    error::Error,
     store::signing_keys::{KeyState, SigningKey},
     values::algorithm::SigningAlgorithm,
 };
@@ -19,7 +21,11 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// List the keys that access tokens are signed with, oldest first
-    #[command(after_help = "Example:\n  doorward key list")]
+    ///
+    /// UNTIL is when a key was retired or revoked and signed no more, GONE when no token of it is good any
+    /// more and it is taken away. A pending key is published and signs from SIGNS FROM on; an active one
+    /// signs; a retired one verifies what it signed; what a revoked one signed is refused.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  doorward key list")]
     List,
     /// Make the next key: it is published now, and signs by itself 15 minutes later
     #[command(after_help = "Examples:\n  doorward key rotate\n  doorward key rotate --at-once --yes")]
@@ -27,7 +33,7 @@ pub enum KeyCommand {
     /// Let a key sign no more: the next one takes over, and tokens that it signed stay good until they expire
     #[command(after_help = "Example:\n  doorward key retire 8Xr2GrKIjYPAxqJKNzMWFMlXJ5ykF2OZYwpFLn9Rk0k --yes")]
     Retire(Named),
-    /// Declare a key compromised: tokens that it signed are refused from now on
+    /// Declare a key compromised: tokens that it signed are refused
     ///
     /// Every running server refuses them within `freshness.max_staleness`, one second by default.
     /// Sessions live on, and get new tokens by refreshing; the next key signs at once. Backends that
@@ -73,7 +79,17 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
     let shown = |key: &SigningKey| KeyView::new(key, &outlook);
     let by = || KeyOperator::at_the_command(app, desk.actor());
     match command {
-        KeyCommand::List => output::list(desk.format, &keys::list(app).await?.iter().map(shown).collect::<Vec<_>>()),
+        KeyCommand::List => {
+            output::list(desk.format, &keys::list(app).await?.iter().map(shown).collect::<Vec<_>>())?;
+            let shared = app.config.tokens.algorithm;
+            if outlook.algorithm().is_none() && desk.format == Format::Text {
+                output::print(&format!(
+                    "Tokens are signed with tokens.hmac_secret, as tokens.algorithm ({}) says here: these keys only verify.\n",
+                    shared.as_str()
+                ))?;
+            }
+            Ok(())
+        }
         KeyCommand::Rotate(Rotate { at_once, confirm }) => {
             let all = keys::list(app).await?;
             let active = all.iter().rev().find(|key| key.state == KeyState::Active).map(|key| key.algorithm.as_str());
@@ -93,6 +109,7 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
             output::one(desk.format, &view, &format!("The {} key {} is published, and {when}.", view.algorithm, view.kid))
         }
         KeyCommand::Retire(Named { kid, confirm }) => {
+            look_up(app, &kid).await?;
             confirm.ask(&format!("lets the key {} sign no more", output::quoted(&kid)))?;
             let retired = keys::retire(app, by(), &kid).await.map_err(|error| unknown(error, &kid))?;
             let Some(key) = retired else {
@@ -104,11 +121,13 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
             output::one(desk.format, &view, &format!("The key {kid} signs no more; it verifies what it signed until {until}."))
         }
         KeyCommand::Revoke(Named { kid, confirm }) => {
+            look_up(app, &kid).await?;
             let what = "refuses every token that the key signed, for good, and lets the next key sign, which backends that verify offline \
                         may have to read first";
             confirm.ask(&format!("{what}: {}", output::quoted(&kid)))?;
             let key = keys::revoke(app, by(), &kid).await.map_err(|error| unknown(error, &kid))?;
-            output::one(desk.format, &shown(&key), &format!("The key {kid} is revoked: what it signed is refused."))
+            let text = format!("The key {kid} is revoked: what it signed is refused, {}.", running_servers(&app.config));
+            output::one(desk.format, &shown(&key), &text)
         }
         KeyCommand::Reseal(confirm) => {
             confirm.ask(
@@ -122,7 +141,13 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
     }
 }
 
-fn unknown(error: crate::error::Error, kid: &str) -> Failure {
+/// Before anything is asked.
+async fn look_up(app: &App, kid: &str) -> Result<(), Failure> {
+    let is_there = keys::list(app).await?.iter().any(|key| key.kid == kid);
+    if is_there { Ok(()) } else { Err(unknown(Error::NotFound("signing key"), kid)) }
+}
+
+fn unknown(error: Error, kid: &str) -> Failure {
     Failure::from(error).naming("KID", kid)
 }
 

@@ -57,6 +57,9 @@ async fn serve(config: Config, told: watch::Receiver<Stop>, reload: Reload) -> R
     let (grpc, http, ops) = (server.grpc_addr(), server.http_addr(), server.ops_addr());
     let tls = app.config.server.tls_files().is_some();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %grpc, %http, %ops, tls, "serving");
+    if let Some(advice) = app.config.tokens.advice(http) {
+        tracing::warn!("{advice}");
+    }
     let caller = grpcurl::caller(&app.config);
     tracing::info!("try it: {} list", grpcurl::command(&app.config.server, grpc, caller));
     let cut = server.run(app).await;

@@ -42,8 +42,10 @@ pub enum ServiceAccountCommand {
     /// Show a service account: what it may do, and what proves it
     #[command(after_help = "Example:\n  doorward service-account show shop")]
     Show(Which),
-    /// Shut a service account out: its tokens are refused within a second, by running servers too
-    #[command(after_help = "Example:\n  doorward service-account disable shop --yes")]
+    /// Shut a service account out: its tokens are refused, by running servers too
+    ///
+    /// Every running server refuses them within `freshness.max_staleness`, one second by default.
+    #[command(verbatim_doc_comment, after_help = "Example:\n  doorward service-account disable shop --yes")]
     Disable(Change),
     /// Let a disabled service account in again; tokens of before stay refused
     #[command(after_help = "Example:\n  doorward service-account enable shop")]

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     confirm::Confirm,
-    desk::Desk,
+    desk::{Desk, running_servers},
     failure::Failure,
     output::{self, View},
     views::user_name,
@@ -28,8 +28,9 @@ pub enum SessionCommand {
     /// refused as long as its tenant or membership is, and good again afterwards.
     #[command(verbatim_doc_comment, after_help = LIST_EXAMPLES)]
     List(List),
-    /// End sessions: their access and refresh tokens are refused within a second, by running servers too
+    /// End sessions: their access and refresh tokens are refused, by running servers too
     ///
+    /// Every running server refuses them within `freshness.max_staleness`, one second by default.
     /// With --everything also after a backup was restored, which brings back what was ended since.
     /// Whoever is shut out can log in again: to keep them out, disable the user.
     #[command(verbatim_doc_comment, after_help = REVOKE_EXAMPLES)]
@@ -201,7 +202,7 @@ async fn revoke_one(desk: &Desk, id: SessionId, confirm: Confirm) -> Result<(), 
     }
     let ended = revocation::revoke(&desk.app, id, desk.actor()).await?;
     let text = if ended {
-        format!("Ended the session {id} of the user {who}: its tokens are refused from now on, by running servers too.")
+        format!("Ended the session {id} of the user {who}: its tokens are refused, {}.", running_servers(&desk.app.config))
     } else {
         format!("The session {id} of the user {who} was over before: nothing was changed.")
     };
@@ -216,8 +217,8 @@ async fn revoke_all(desk: &Desk, user: Option<&str>, tenant: Option<&str>, confi
     let ended = revocation::revoke_all(&desk.app, whose, desk.actor()).await?;
     let sessions = if ended == 1 { "session" } else { "sessions" };
     let text = format!(
-        "Ended every session {owner} ({ended} {sessions}): all tokens of before are refused from now on, by running servers too. \
-         New logins are good."
+        "Ended every session {owner} ({ended} {sessions}): all tokens of before are refused, {}. New logins are good.",
+        running_servers(&desk.app.config)
     );
     let (user_id, tenant_id) = match whose {
         Whose::User(id) => (Some(id.to_string()), None),

@@ -1,5 +1,6 @@
 //! `[tokens]`: who issues them, whom they are for, how long they last.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -160,6 +161,20 @@ impl Tokens {
             |id| text::client_id(id).is_ok(),
             "must be 1 to 255 visible ASCII characters",
         );
+    }
+
+    /// What whoever runs a server with this listener should know: that the default issuer, by which verifiers find the keys, is another
+    /// address.
+    #[must_use]
+    pub fn advice(&self, http_addr: SocketAddr) -> Option<String> {
+        let is_known = http_addr.port() != 0;
+        let leads_elsewhere = is_known && self.issuer == Self::default().issuer && http_addr != Server::default().http_addr;
+        leads_elsewhere.then(|| {
+            format!(
+                "the keys are published on {http_addr}, and tokens.issuer, by which verifiers find them, is still {}: set it to where they do",
+                self.issuer
+            )
+        })
     }
 
     pub(super) fn check(&self, server: &Server, secrets: &Secrets, reader: &mut Reader) {

@@ -51,7 +51,7 @@ pub mod workload;
 pub use scope::{InstanceScope, Requirements, TenantScope, TenantView};
 pub use subject::{Subject, Visible};
 
-/// About how many bytes the wire makes of a principal.
+/// About how many bytes the wire makes of a principal, but for what may be long.
 const SHOWN: u64 = 1_024;
 
 /// What a token takes away from its subject's rights.
@@ -184,8 +184,8 @@ impl Principal {
             }
     }
 
-    /// What it was judged by, so that a change of any of it is one of the judgement; none where something that was asked about is not
-    /// there, of which nothing would tell.
+    /// What it was judged by, so that a change of any of it is one of the judgement; none where the tenant that was asked about is not
+    /// there, or is none of the principal's: see [`crate::domain::memory`].
     #[must_use]
     pub fn entities(&self, about: &About) -> Option<Vec<Entity>> {
         match self {

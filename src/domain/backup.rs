@@ -57,7 +57,7 @@ pub struct Backup {
 pub async fn make(config: &Config, to: &Path, entropy: &Entropy) -> Result<Backup, BackupError> {
     let Some(database) = start::database_file(config)? else {
         let text = "the database is on PostgreSQL, which has its own tool: \
-                    pg_dump --format=custom --file=FILE, with the connection in PGHOST, PGUSER and PGDATABASE and the password in \
+                    pg_dump --format=custom --exclude-table-data=changes --file=FILE, with the connection in PGHOST, PGUSER and PGDATABASE and the password in \
                     ~/.pgpass, where no other user sees it";
         return Err(BackupError::Target(text.to_owned()));
     };

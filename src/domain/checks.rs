@@ -87,9 +87,9 @@ pub async fn decide(app: &App, whom: Whom, checks: &[Check], field: fn(usize) ->
         if !tenants.contains(&&check.tenant) {
             tenants.push(&check.tenant);
         }
-    }
-    if tenants.len() > MAX_TENANTS {
-        return Err(Error::field("checks", format!("must be about at most {MAX_TENANTS} different tenants")));
+        if tenants.len() > MAX_TENANTS {
+            return Err(Error::field("checks", format!("must be about at most {MAX_TENANTS} different tenants")));
+        }
     }
     let Some(first) = tenants.first() else { return Ok(Vec::new()) };
     let (principal, first) = authenticate(app, &whom, (*first).clone(), now).await?;

@@ -231,12 +231,15 @@ impl Keys {
         if let Some(Attempt { began, failed: Some(cause) }) = turn.as_ref().filter(|attempt| attempt.began >= moment) {
             return Err(Error::Unavailable(format!("{cause}, {} ms ago", began.elapsed().as_millis())));
         }
+        let known = || Some(self.seen.load_full()).filter(|known| known.at >= moment).map(|known| Arc::clone(&known.ring));
+        if let Some(ring) = known() {
+            return Ok(ring);
+        }
         if let Some(attempt) = turn.as_ref() {
             tokio::time::sleep_until(attempt.began + LOOK_AGAIN).await;
         }
-        let known = self.seen.load_full();
-        if known.at >= moment {
-            return Ok(Arc::clone(&known.ring));
+        if let Some(ring) = known() {
+            return Ok(ring);
         }
         let began = Instant::now();
         // Before it is known how it ends: whoever asks may be gone by then, and the pace is kept all the same.
@@ -282,12 +285,25 @@ impl Keys {
         } else {
             let generation = self.rings.fetch_add(1, Ordering::Relaxed) + 1;
             let ring = KeyRing { generation, ..assemble(&rows, &app.roots, &app.config, Some(&before.ring))? };
+            tell(&before.rows, &rows);
             (Arc::new(rows), Arc::new(ring))
         };
         let fresh = Arc::new(Seen { rows, ring: Arc::clone(&ring), at });
         // Of two readings that overlap, the one that began later knows more.
         self.seen.rcu(|known| Arc::clone(if known.at > fresh.at { known } else { &fresh }));
         Ok(ring)
+    }
+}
+
+/// Whoever reads this server's log learns of what another server, the command or SQL did with the keys.
+fn tell(before: &[SigningKey], rows: &[SigningKey]) {
+    let state = |rows: &[SigningKey], kid: &str| rows.iter().find(|row| row.kid == kid).map_or("absent", |row| row.state.as_str());
+    let all = before.iter().chain(rows.iter().filter(|row| before.iter().all(|known| known.kid != row.kid)));
+    for SigningKey { kid, .. } in all {
+        let (was, is) = (state(before, kid), state(rows, kid));
+        if was != is {
+            tracing::info!(kid, was, is, "a signing key changed");
+        }
     }
 }
 
@@ -298,15 +314,24 @@ fn cause(error: &Error) -> String {
     }
 }
 
+/// What whoever opens the keys cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// A key that signs.
+    ASigner,
+    /// None of them: a command, which may be there to put them right.
+    Nothing,
+}
+
 /// Makes the first signing key where there is none, and answers all of them.
 ///
 /// # Errors
-/// [`Error::Internal`] where the key that signs does not open: it was sealed under a root secret that is not in `secrets.root`.
-pub async fn ensure(config: &Config, store: &Store, roots: &RootSecrets, entropy: &Entropy, clock: &Clock) -> Result<Keys> {
+/// [`Error::Internal`] where a signer is needed and does not open: it was sealed under a root secret that is not in `secrets.root`.
+pub async fn ensure(config: &Config, store: &Store, roots: &RootSecrets, entropy: &Entropy, clock: &Clock, needs: Needs) -> Result<Keys> {
     let at = Instant::now();
     let maker = Maker { outlook: Outlook::new(&config.tokens), store, roots, entropy, clock };
     let rows = maker.first().await?;
-    if let Some(active) = rows.iter().rev().find(|key| key.state == KeyState::Active) {
+    if let (Needs::ASigner, Some(active)) = (needs, rows.iter().rev().find(|key| key.state == KeyState::Active)) {
         // A server that cannot sign is none. Any other key that cannot be used may be of a newer version.
         load(active, roots)?;
     }

@@ -14,7 +14,8 @@
 //! 3. token and session are in time, which is judged again at every use.
 //!
 //! Else the database is read, and where that is away the answer is UNAVAILABLE. Remembered is what was found, never that something was not
-//! there: of a tenant or session that is made later nothing would tell. (Of a certificate's name that is mapped later something does.) What a
+//! there: of a tenant or session that is made later nothing would tell. (Of a certificate's name that is mapped later something does.) Nor that
+//! somebody is no member of a tenant: who asks about a thousand of them would hear from the time it takes which there are. What a
 //! single-use step decides, no entry decides: methods that change anything ask for the latest, and their statements have conditions of their
 //! own.
 //!
@@ -80,8 +81,6 @@ impl Digest {
     }
 }
 
-/// Sets of permissions that are shared.
-const SETS: usize = 1_000;
 /// Bytes of a usual entry.
 const USUAL: u64 = 4 * 1024;
 /// Bytes that any entry takes beside what it holds: keys, counters, what the allocator rounds up.
@@ -99,7 +98,7 @@ pub struct Memory {
     principals: Kind<Asked, Principal>,
     lists: Kind<Digest, Arc<Listed>>,
     certificates: Kind<Vec<String>, Arc<Vec<AccountFacts>>>,
-    permissions: Arc<Cache<PermissionSet, Arc<PermissionSet>>>,
+    permissions: Arc<Cache<Arc<PermissionSet>, Arc<PermissionSet>, BySize>>,
 }
 
 impl Memory {
@@ -112,10 +111,10 @@ impl Memory {
         let bytes = u64::from(config.memory_mib) * 1024 * 1024;
         // Principals are asked for at every request, lists now and then.
         let memory = Self {
-            principals: Kind::new("principals", bytes / 32 * 28, &lookups),
+            principals: Kind::new("principals", bytes / 32 * 27, &lookups),
             lists: Kind::new("lists", bytes / 32 * 3, &lookups),
             certificates: Kind::new("certificates", bytes / 32, &lookups),
-            permissions: Arc::new(Cache::new(SETS)),
+            permissions: Arc::new(Cache::with_weighter(expected(bytes / 32), bytes / 32, BySize)),
         };
         registry.register_collector(Box::new(memory.clone()));
         memory
@@ -124,9 +123,8 @@ impl Memory {
     /// Whom a token speaks for.
     pub async fn principal(&self, app: &App, asked: &Asked, freshness: Freshness) -> Option<Principal> {
         let Some(kept) = self.principals.get(asked).or_else(|| self.account(asked)) else { return self.principals.absent() };
-        let kept = self.principals.judge(app, kept, freshness).await?;
-        let token = kept.value.token();
-        if app.keys.latest().still_verifies(&token.signed_by) { Some(kept.value.clone()) } else { None }
+        let still_verifies = |kept: &Principal| app.keys.latest().still_verifies(&kept.token().signed_by);
+        self.principals.judge(app, kept, freshness, still_verifies).await.map(|kept| kept.value.clone())
     }
 
     /// A service account, whichever tenant is asked about: what is known of it is the same, and whoever has a token of one cannot fill the
@@ -136,30 +134,31 @@ impl Memory {
         kept.filter(|kept| matches!(kept.value, Principal::ServiceAccount(..)))
     }
 
-    /// Remembers whom a token speaks for, as it was read after `position` was taken. Where the tenant that was asked about is not there,
-    /// there is nothing to remember: nothing would tell that it is there now.
+    /// Remembers whom a token speaks for, as it was read after `position` was taken.
     pub fn keep_principal(&self, (token, about): Asked, principal: &Principal, position: Position) {
         let Some(entities) = principal.entities(&about) else { return };
         let about = if matches!(principal, Principal::ServiceAccount(..)) { About::Own } else { about };
-        let slim = principal.slim(&mut |permissions| self.shared(permissions));
-        let weight = slim.weight();
+        let mut own = 0;
+        let slim = principal.slim(&mut |permissions| self.shared(permissions, &mut own));
+        let weight = slim.weight() + own;
         self.principals.keep((token, about), slim, position, entities, weight);
     }
 
-    /// One set for all that are equal: a tenant's members have a few sets between them.
-    fn shared(&self, permissions: PermissionSet) -> Arc<PermissionSet> {
+    /// One set for all that are equal: a tenant's members have a few sets between them. It weighs on the first of them.
+    fn shared(&self, permissions: PermissionSet, own: &mut u64) -> Arc<PermissionSet> {
         if let Some(known) = self.permissions.get(&permissions) {
             return known;
         }
+        *own += permissions.weight();
         let shared = Arc::new(permissions);
-        self.permissions.insert(PermissionSet::clone(&shared), Arc::clone(&shared));
+        self.permissions.insert(Arc::clone(&shared), Arc::clone(&shared));
         shared
     }
 
     /// The tenants of whoever a token speaks for.
     pub async fn list(&self, app: &App, token: Digest, freshness: Freshness) -> Option<Arc<Listed>> {
         let Some(kept) = self.lists.get(&token) else { return self.lists.absent() };
-        self.lists.judge(app, kept, freshness).await.map(|kept| Arc::clone(&kept.value))
+        self.lists.judge(app, kept, freshness, |_| true).await.map(|kept| Arc::clone(&kept.value))
     }
 
     /// Remembers them, as they were read after `position` was taken.
@@ -173,7 +172,7 @@ impl Memory {
     /// The accounts that the names of a certificate stand for.
     pub async fn accounts(&self, app: &App, names: &[String], freshness: Freshness) -> Option<Arc<Vec<AccountFacts>>> {
         let Some(kept) = self.certificates.get(names) else { return self.certificates.absent() };
-        self.certificates.judge(app, kept, freshness).await.map(|kept| Arc::clone(&kept.value))
+        self.certificates.judge(app, kept, freshness, |_| true).await.map(|kept| Arc::clone(&kept.value))
     }
 
     /// Remembers them, as they were read after `position` was taken. Also that there are none: every name that is mapped is told of.
@@ -222,6 +221,22 @@ impl<K, V> Weighter<K, Arc<Kept<V>>> for ByWeight {
     }
 }
 
+/// A set of permissions weighs what it holds.
+#[derive(Clone)]
+struct BySize;
+
+impl Weighter<Arc<PermissionSet>, Arc<PermissionSet>> for BySize {
+    fn weight(&self, _: &Arc<PermissionSet>, set: &Arc<PermissionSet>) -> u64 {
+        OF_ENTRY + set.weight()
+    }
+}
+
+/// How many entries there will be, which a cache sizes its shards by, and its record of those that it had to let go. Nothing is taken before
+/// it is needed.
+fn expected(bytes: u64) -> usize {
+    usize::try_from(bytes / USUAL).unwrap_or(usize::MAX).max(1)
+}
+
 struct Lookups {
     hit: Counter,
     absent: Counter,
@@ -245,10 +260,7 @@ impl<K: Clone + Eq + Hash, V> Kind<K, V> {
         let counter = |outcome| lookups.get_or_create_owned(&LookupLabels { memory: name, outcome });
         let lookups =
             Lookups { hit: counter("hit"), absent: counter("absent"), changed: counter("changed"), untrusted: counter("untrusted") };
-        // How many there will be is what it sizes its shards by, and its record of those that it had to let go: nothing is taken before
-        // it is needed.
-        let expected = usize::try_from(bytes / USUAL).unwrap_or(usize::MAX).max(1);
-        let cache = Cache::with_weighter(expected, bytes, ByWeight);
+        let cache = Cache::with_weighter(expected(bytes), bytes, ByWeight);
         Self { name, cache: Arc::new(cache), lookups: Arc::new(lookups) }
     }
 
@@ -265,8 +277,8 @@ impl<K: Clone + Eq + Hash, V> Kind<K, V> {
         None
     }
 
-    /// An entry that may be used.
-    async fn judge(&self, app: &App, kept: Arc<Kept<V>>, freshness: Freshness) -> Option<Arc<Kept<V>>> {
+    /// An entry that may be used, if what the changes do not tell of holds too.
+    async fn judge(&self, app: &App, kept: Arc<Kept<V>>, freshness: Freshness, also: impl FnOnce(&V) -> bool) -> Option<Arc<Kept<V>>> {
         let feed = app.store.feed();
         let is_trusted = match freshness {
             Freshness::Bounded => feed.age().is_some_and(|age| age <= app.config.freshness.max_staleness),
@@ -276,7 +288,7 @@ impl<K: Clone + Eq + Hash, V> Kind<K, V> {
             self.lookups.untrusted.inc();
             return None;
         }
-        if !feed.holds(&kept.stamp, &kept.entities) {
+        if !feed.holds(&kept.stamp, &kept.entities) || !also(&kept.value) {
             self.lookups.changed.inc();
             return None;
         }

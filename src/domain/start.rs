@@ -30,7 +30,11 @@ use secrecy::ExposeSecret;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{keys, memory::Memory, passwords};
+use super::{
+    keys::{self, Needs},
+    memory::Memory,
+    passwords,
+};
 use crate::{
     app::App,
     config::{Config, database::url, secrets::NEEDED_ON_POSTGRES},
@@ -78,9 +82,21 @@ fn told(error: &Error) -> String {
 /// # Errors
 /// See [`StartError`].
 pub async fn open(config: Config, clock: Clock, entropy: Entropy) -> Result<App, StartError> {
+    build(config, clock, entropy, Needs::ASigner).await
+}
+
+/// Builds what commands work with: also where the key that signs is broken, which a command may be there to mend.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn open_to_administer(config: Config, clock: Clock, entropy: Entropy) -> Result<App, StartError> {
+    build(config, clock, entropy, Needs::Nothing).await
+}
+
+async fn build(config: Config, clock: Clock, entropy: Entropy, needs: Needs) -> Result<App, StartError> {
     // Boxed, here and below: the driver's futures are large, and every caller would carry them along.
     let Prepared { store, roots, .. } = Box::pin(prepare(&config, &clock, &entropy)).await?;
-    let keys = Box::pin(keys::ensure(&config, &store, &roots, &entropy, &clock)).await?;
+    let keys = Box::pin(keys::ensure(&config, &store, &roots, &entropy, &clock, needs)).await?;
     let parameters = passwords::parameters(&config.passwords)?;
     let threads = config.passwords.hash_threads();
     let hasher = passwords::hasher::Hasher::start(parameters, threads, config.passwords.queue, entropy.clone())?;
@@ -341,8 +357,9 @@ fn configured_roots(config: &Config) -> Result<Option<RootSecrets>, StartError> 
 fn key_file(database: &Path, database_exists: bool, entropy: &Entropy) -> Result<RootSecrets, StartError> {
     let path = with_suffix(database, ".key");
     let shown = path.display();
+    let is_bound = database_exists && fs::metadata(database).is_ok_and(|file| file.len() > 0);
     if !path.exists() {
-        if database_exists && fs::metadata(database).is_ok_and(|file| file.len() > 0) {
+        if is_bound {
             let other = "if its root secret is kept elsewhere, give it in secrets.root";
             let text = format!("the database {} is there, but its key file {shown} is not: put it back, or, {other}", database.display());
             return Err(StartError::RootSecret(text));
@@ -350,7 +367,8 @@ fn key_file(database: &Path, database_exists: bool, entropy: &Entropy) -> Result
         let unmade = |e| StartError::RootSecret(format!("the key file {shown} cannot be made: {}", unmade(&path, &e)));
         make_key_file(&path, entropy).map_err(unmade)?;
     }
-    let unreadable = |e: std::io::Error| StartError::RootSecret(format!("the key file {shown} cannot be read: {e}"));
+    let put_back = if is_bound { ". Put it back as it was: no other opens this database" } else { "" };
+    let unreadable = |e: std::io::Error| StartError::RootSecret(format!("the key file {shown} cannot be read: {e}{put_back}"));
     let mode = fs::metadata(&path).map_err(unreadable)?.permissions().mode();
     if mode & 0o077 != 0 {
         let text = format!("the key file {shown} is open to others (mode {:o}): run chmod 600 {shown}", mode & 0o777);
@@ -358,7 +376,7 @@ fn key_file(database: &Path, database_exists: bool, entropy: &Entropy) -> Result
     }
     let text = Zeroizing::new(fs::read_to_string(&path).map_err(unreadable)?);
     let roots: Vec<&str> = text.split_whitespace().collect();
-    RootSecrets::parse(&roots).map_err(|e| StartError::RootSecret(format!("the key file {shown}: {e}")))
+    RootSecrets::parse(&roots).map_err(|e| StartError::RootSecret(format!("the key file {shown}: {e}{put_back}")))
 }
 
 /// Writes the whole key beside its place, then links it there: the link fails where another start was first, whose key then counts.

@@ -85,7 +85,14 @@ impl Presented {
     }
 }
 
+/// Which of the causes it was is for the log alone.
+fn unverified(error: JwsError) -> Error {
+    tracing::debug!(cause = %error, "a token was refused");
+    Error::TokenInvalid
+}
+
 fn refused(error: ClaimsError) -> Error {
+    tracing::debug!(cause = %error, "a token was refused");
     match error {
         ClaimsError::Expired => Error::TokenExpired,
         _ => Error::TokenInvalid,
@@ -380,10 +387,10 @@ async fn verify(app: &App, token: &str, rule: &HeaderRule, freshness: Freshness)
                 Err(JwsError::UnknownKey) if jws::key_id(token).is_some_and(|kid| ring.is_unusable(&kid)) => {
                     Err(Error::internal("the token's signing key cannot be used"))
                 }
-                other => other.map(|verified| with_key(verified, &ring)).map_err(|_| Error::TokenInvalid),
+                other => other.map(|verified| with_key(verified, &ring)).map_err(unverified),
             }
         }
-        Err(_) => Err(Error::TokenInvalid),
+        Err(error) => Err(unverified(error)),
     }
 }
 

@@ -43,7 +43,7 @@ pub fn foreign(status: &Status, request_id: &RequestId) -> Status {
     let error = match status.code() {
         Code::Unimplemented if status.message().contains("ompress") => Error::field("message", "is compressed in a way that is not served"),
         Code::Unimplemented => Error::MethodUnknown,
-        Code::OutOfRange | Code::ResourceExhausted => Error::field("message", "is too long"),
+        Code::OutOfRange | Code::ResourceExhausted => Error::field("message", "is too long for server.max_message_bytes"),
         Code::DeadlineExceeded | Code::Cancelled => Error::Deadline,
         // Our own handlers only answer by `of`: an internal error of tonic's is a message that it could not decode.
         _ => Error::field("message", "cannot be decoded"),

@@ -40,7 +40,7 @@ impl AccountFacts {
     #[must_use]
     pub fn weight(&self) -> u64 {
         let tenant = self.tenant.as_ref().map_or(0, Tenant::weight);
-        512 + self.account.permissions.len() as u64 * 96 + tenant + self.roles.iter().map(Role::weight).sum::<u64>()
+        512 + self.account.permissions.weight() + tenant + self.roles.iter().map(Role::weight).sum::<u64>()
     }
 
     /// What they change by.

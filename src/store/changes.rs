@@ -56,12 +56,14 @@ const PURGED: usize = 5_000;
 const LISTEN: &str = "doorward_changes";
 const NOTIFY: &str = "NOTIFY doorward_changes";
 
-// What the snapshot of before did not see: what began after it, and what was under way. A limit above `MAX_TOLD`: more are too many.
+// What the snapshot of before did not see: what began after it, and what was under way. Of transactions that are not over by now nothing can
+// be seen, and they may have written millions of rows, so these are not looked at. A limit above `MAX_TOLD`: more are too many.
 const POSTGRES_POLL: &str = "SELECT pg_current_snapshot()::text AS snapshot, \
      (extract(epoch FROM clock_timestamp()))::bigint AS now, pg_postmaster_start_time()::text AS server, \
      current_setting('transaction_read_only') AS is_read_only, c.id IS NOT NULL AS is_row, c.kind, c.entity_id \
      FROM (SELECT 1) one LEFT JOIN changes c \
-     ON c.xid >= pg_snapshot_xmax($1::text::pg_snapshot) OR c.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))) \
+     ON (c.xid >= pg_snapshot_xmax($1::text::pg_snapshot) AND c.xid < pg_snapshot_xmax(pg_current_snapshot())) \
+     OR c.xid = ANY (ARRAY(SELECT xid FROM pg_snapshot_xip($1::text::pg_snapshot) xid WHERE pg_visible_in_snapshot(xid, pg_current_snapshot()))) \
      LIMIT 10001";
 // Where a follower begins.
 const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text";

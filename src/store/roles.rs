@@ -37,7 +37,7 @@ impl Role {
     /// About how many bytes it takes in memory: most of it is its permissions.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        (256 + self.permissions.len() * 96 + self.attributes.to_string().len() + self.description.len()) as u64
+        256 + self.permissions.weight() + (self.attributes.to_string().len() + self.description.len()) as u64
     }
 }
 

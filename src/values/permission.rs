@@ -163,6 +163,18 @@ impl PermissionSet {
         self.sorted.is_empty()
     }
 
+    /// How many bytes they have as texts, together.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        self.iter().map(|permission| permission.resource.len() + 1 + permission.action.len()).sum()
+    }
+
+    /// About how many bytes they take in memory.
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        (self.len() * 80 + self.text_bytes()) as u64
+    }
+
     /// The permissions as text, in order.
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {

@@ -58,31 +58,31 @@ pub enum Purpose {
     Idempotency,
 }
 
-/// Why a list of roots is refused; start-up shows it. The index counts from zero. No variant holds any of the secret.
+/// Why a list of roots is refused; start-up shows it, and counts from one. No variant holds any of the secret.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RootError {
     /// The list is empty.
     #[error("no root secret is given")]
     Missing,
     /// An entry is not fit to be a root.
-    #[error("root secret {index} {flaw}")]
+    #[error("root secret {} {flaw}", .index + 1)]
     Unfit {
-        /// Which entry.
+        /// Which entry, from zero.
         index: usize,
         /// Why.
         flaw: RootFlaw,
     },
     /// An entry has the key id of an earlier one: it is the same root, or the one case in four thousand million in which two
     /// cannot be told apart; then make another.
-    #[error("root secret {index} has the key id of an earlier one")]
+    #[error("root secret {} has the key id of an earlier one", .index + 1)]
     Repeated {
-        /// Which entry.
+        /// Which entry, from zero.
         index: usize,
     },
     /// The cryptographic library refused to derive a key.
-    #[error("root secret {index} gave no keys")]
+    #[error("root secret {} gave no keys", .index + 1)]
     Derivation {
-        /// Which entry.
+        /// Which entry, from zero.
         index: usize,
     },
 }

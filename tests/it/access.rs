@@ -136,6 +136,13 @@ on_both! {
         assert_eq!(refused(client.validate_session(bearer(ask(" "), &of_bob)).await), "TOKEN_INVALID");
         assert_eq!(refused(client.validate_session(bearer(ask(""), "garbage")).await), "TOKEN_INVALID");
         assert_eq!(refused(client.validate_session(ask("")).await), "TOKEN_MISSING");
+        for header in [of_bob.as_str(), "Basic YW5uOnNlY3JldA==", "Bearer"] {
+            let mut request = Request::new(ask(""));
+            request.metadata_mut().insert("authorization", header.parse().unwrap());
+            let status = client.validate_session(request).await.unwrap_err();
+            assert!(status.message().contains("holds no bearer token"), "{status:?}");
+            assert_eq!(reason(&status), "TOKEN_INVALID");
+        }
     }
 
     async fn a_tenant_is_named_by_its_id_by_its_external_id_or_by_the_token(world: World) {

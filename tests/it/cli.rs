@@ -30,6 +30,7 @@ mod backup;
 mod config;
 mod demo;
 mod health;
+mod key;
 mod service_account;
 mod session;
 mod tenant_policy;

@@ -401,7 +401,6 @@ fn deadlines_and_lifetimes_fit_together() {
         "TOKENS__MAX_ACCESS_LIFETIME",
         "TOKENS__IDLE_LIFETIME",
         "TOKENS__ABSOLUTE_LIFETIME",
-        "FRESHNESS__MAX_STALENESS",
         "SERVER__HANDSHAKE_TIMEOUT",
         "SERVER__DRAIN_TIMEOUT",
         "SERVER__MAX_DEADLINE",
@@ -455,6 +454,15 @@ fn issuer_audience_and_client_id_are_wellformed() {
     for bad in [&"c".repeat(256), "é", "a\tb"] {
         assert_eq!(keys_of(from_env(&[("TOKENS__DEFAULT_CLIENT_ID", bad)])), ["tokens.default_client_id"], "{bad}");
     }
+}
+
+#[test]
+fn a_bound_on_staleness_is_one_that_a_revocation_can_wait_for() {
+    for (bound, is_good) in [("0s", false), ("1s", true), ("5m", true), ("301s", false), ("365d", false)] {
+        let found = from_env(&[("FRESHNESS__MAX_STALENESS", bound)]);
+        assert_eq!(found.is_ok(), is_good, "{bound}");
+    }
+    assert_one_problem(&[("FRESHNESS__MAX_STALENESS", "1h")], "freshness.max_staleness", "must be from 1s to 5m");
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub fn every_error() -> Vec<Error> {
         Error::TokenMissing,
         Error::TokenExpired,
         Error::TokenInvalid,
+        Error::NoBearerToken,
         Error::SessionExpired,
         Error::SessionRevoked,
         Error::PrincipalDisabled,
@@ -80,6 +81,7 @@ const fn is_listed(error: &Error) {
         | Error::TokenMissing
         | Error::TokenExpired
         | Error::TokenInvalid
+        | Error::NoBearerToken
         | Error::SessionExpired
         | Error::SessionRevoked
         | Error::PrincipalDisabled

@@ -88,7 +88,7 @@ fn a_key_file_that_holds_no_key() {
                 ground.open_and_close().await;
                 fs::write(ground.file(".key"), text).unwrap();
             },
-            &["the key file", "doorward.db.key: ", "root secret"],
+            &["the key file", "doorward.db.key: ", "root secret", "Put it back as it was"],
         );
     }
 }
@@ -228,7 +228,7 @@ on_new! {
         for (root, why) in [("c2hvcnQ", "is shorter than 32 bytes"), ("not base64url!", "is not base64url")] {
             ground.config.secrets.root = vec![generate_root().into(), root.into()];
             let refusal = ground.refusal().await;
-            assert!(refusal.contains("secrets.root: root secret 1") && refusal.contains(why), "{refusal}");
+            assert!(refusal.contains("secrets.root: root secret 2") && refusal.contains(why), "{refusal}");
             assert!(!refusal.contains(root));
         }
     }

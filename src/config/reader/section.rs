@@ -8,6 +8,7 @@ use ::config::ValueKind;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Reader;
+use crate::config::duration;
 use crate::config::setting::{DEFAULT, InForce, NOT_SET, Setting, Shown, Unset};
 use crate::config::source::{self, Entry};
 use crate::config::value::FromEntry;
@@ -83,6 +84,13 @@ impl<'a> Section<'a> {
     /// Like [`Section::set`], for a length of time that must not be zero.
     pub(in crate::config) fn set_positive(&mut self, key: Key, field: &mut Duration) {
         self.set_if(key, field, |value| !value.is_zero(), "must be longer than zero");
+    }
+
+    /// Like [`Section::set_within`], for a length of time.
+    pub(in crate::config) fn set_length(&mut self, mut key: Key, field: &mut Duration, bounds: &RangeInclusive<Duration>) {
+        let (least, most) = (duration::write(*bounds.start()), duration::write(*bounds.end()));
+        key.doc = format!("{} From {least} to {most}.", key.doc);
+        self.set_if(key, field, |length| bounds.contains(length), format!("must be from {least} to {most}"));
     }
 
     /// Like [`Section::set`], for a value with a rule of its own.

@@ -64,15 +64,17 @@ impl TenantScope {
         &self.permissions
     }
 
-    /// The same as it is remembered: what a role allows is in the permissions, and those are shared by all who have the same.
+    /// The same as it is remembered: what a role allows is in the permissions, and those are shared by all who have the same. They do not
+    /// weigh anything here.
     pub(super) fn slim(&self, shared: &mut dyn FnMut(PermissionSet) -> Arc<PermissionSet>) -> Self {
         let slim = |role: &Role| Role { permissions: PermissionSet::default(), description: String::new(), ..role.clone() };
         Self { roles: self.roles.iter().map(slim).collect(), permissions: shared(PermissionSet::clone(&self.permissions)), ..self.clone() }
     }
 
-    /// About how many bytes it takes in memory.
+    /// About how many bytes it takes in memory, but for its permissions, and with what may be long of it on the wire.
     pub(super) fn weight(&self) -> u64 {
-        self.tenant.weight() + self.roles.iter().map(Role::weight).sum::<u64>()
+        let roles: u64 = self.roles.iter().map(|role| role.weight() + role.attributes.to_string().len() as u64).sum();
+        self.tenant.weight() * 2 + roles + self.permissions.text_bytes() as u64
     }
 
     /// Whether its holder may give this role to others. Nobody gives a role whose level is not below their own, owners excepted, nor a

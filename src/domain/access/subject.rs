@@ -76,13 +76,14 @@ impl Subject {
         let standing =
             standing.as_ref().map_or(0, |standing| standing.tenant.weight() + standing.roles.iter().map(Role::weight).sum::<u64>());
         let entered = self.entered.as_ref().map_or(0, |scope| scope.weight());
-        self.token.weight() + 1_024 + user.attributes.to_string().len() as u64 + standing + entered
+        self.token.weight() + 1_024 + user.attributes.to_string().len() as u64 * 2 + standing + entered
     }
 
     pub(super) fn entities(&self, about: &About) -> Option<Vec<Entity>> {
         let Facts { session, user, .. } = &self.facts;
         let is_tenant_asked = matches!(about, About::Tenant(_)) || session.tenant_id.is_some() || self.token.claims.tid.is_some();
-        if is_tenant_asked && self.known_tenant().is_none() {
+        let is_of_it = self.entered.is_some() || self.facts.standing.as_ref().is_some_and(|standing| standing.membership.is_some());
+        if is_tenant_asked && !is_of_it {
             return None;
         }
         let tenant = self.known_tenant().map(Entity::Tenant);

@@ -43,6 +43,18 @@ fn a_good_configuration_is_checked_in_one_line_without_a_database() {
 }
 
 #[test]
+fn an_issuer_that_leads_elsewhere_is_told_of() {
+    let elsewhere = Place::new().set("server.http_addr", "127.0.0.1:18080");
+    let told = "but the keys are published on 127.0.0.1:18080, and tokens.issuer";
+    assert!(elsewhere.run(&["config", "check"]).done().out.contains(told));
+    assert_eq!(elsewhere.run(&["config", "check", "--format", "json"]).done().json()["advice"].as_array().unwrap().len(), 1);
+    let named = elsewhere.set("tokens.issuer", "https://auth.example.com");
+    assert!(!named.run(&["config", "check"]).done().out.contains("issuer"));
+    let default = Place::new().set("server.http_addr", "127.0.0.1:8080");
+    assert!(!default.run(&["config", "check"]).done().out.contains("issuer"));
+}
+
+#[test]
 fn every_problem_is_told_by_both() {
     let place = place().set("log.format", "xml").set("server.gprc_addr", "127.0.0.1:1").set("callers.mode", "maybe");
     fs::remove_file(place.file("root")).unwrap();

@@ -64,7 +64,7 @@ fn sessions_are_listed_by_user_and_by_tenant() {
 fn one_session_is_ended_and_ending_it_again_changes_nothing() {
     let place = place();
     place.run(&["session", "revoke", FIRST]).refused(&["this ends the session", FIRST, "ann@example.com", "--yes"]);
-    assert!(place.run(&["session", "revoke", FIRST, "--yes"]).done().out.contains("refused from now on, by running servers too"));
+    assert!(place.run(&["session", "revoke", FIRST, "--yes"]).done().out.contains("its tokens are refused, by running servers within 1s."));
     assert!(place.run(&["session", "revoke", FIRST]).done().out.contains("nothing was changed"));
     assert_eq!(listed(&place, &["--user", "ann@example.com"]), [format!("{SECOND} active")]);
     assert_eq!(listed(&place, &["--user", "ann@example.com", "--all"]), [format!("{FIRST} revoked"), format!("{SECOND} active")]);
@@ -94,7 +94,12 @@ fn all_are_ended_at_once_after_it_was_said_how_many() {
         assert_eq!(json["revoked_sessions"], count);
         assert_eq!(listed(&place, &["--user", "ann@example.com"]).len(), 2 - count);
         let out = place.run(&[&revoke[..], &["--yes"]].concat()).done().out;
-        assert!(out.contains(owner) && out.contains("(0 sessions)") && out.contains("by running servers too"), "{out}");
+        assert!(
+            out.contains(owner)
+                && out.contains("(0 sessions)")
+                && out.contains("refused, by running servers within 1s. New logins are good."),
+            "{out}"
+        );
         let details = place.sql(&format!("SELECT details FROM audit_events WHERE event = '{event}' ORDER BY id"));
         let found: Vec<Value> = details.iter().map(|details| serde_json::from_str(details).unwrap()).collect();
         assert_eq!(found.iter().map(|details| details["sessions"].as_u64().unwrap()).collect::<Vec<_>>(), [count as u64, 0]);

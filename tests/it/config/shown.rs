@@ -8,6 +8,7 @@ use super::{ROOT, toml};
 
 fn explain(variables: &[(&str, &str)]) -> Result<Vec<Setting>, Problems> {
     Config::explain(None, variables.iter().map(|(name, value)| (format!("DOORWARD__{name}"), (*value).to_owned())))
+        .map(|(_, settings)| settings)
 }
 
 fn find<'s>(settings: &'s [Setting], key: &str) -> &'s Setting {
@@ -22,7 +23,7 @@ fn text(text: &str) -> InForce {
 fn every_key_tells_what_holds_and_where_it_comes_from() {
     let (_folder, path) = toml("[tokens]\naccess_lifetime = \"300s\"\nrefresh_grace = \"10s\"\n");
     let environment = [("DOORWARD__TOKENS__REFRESH_GRACE".to_owned(), "0s".to_owned())];
-    let settings = Config::explain(Some(&path), environment).unwrap();
+    let settings = Config::explain(Some(&path), environment).unwrap().1;
     let found = |key| {
         let setting = find(&settings, key);
         (setting.value.clone(), setting.origin.clone())
@@ -82,7 +83,7 @@ fn a_secret_from_a_file_is_told_by_the_files_name() {
     assert_eq!(find(&settings, "secrets.root_file").value, text(path));
     // A file whose secret does not count is not told.
     let (_folder, toml) = toml(&format!("[secrets]\nroot_file = \"{path}\"\n"));
-    let settings = Config::explain(Some(&toml), [("DOORWARD__SECRETS__ROOT".to_owned(), ROOT.to_owned())]).unwrap();
+    let settings = Config::explain(Some(&toml), [("DOORWARD__SECRETS__ROOT".to_owned(), ROOT.to_owned())]).unwrap().1;
     assert_eq!(find(&settings, "secrets.root").origin, "DOORWARD__SECRETS__ROOT");
     assert_eq!(find(&settings, "secrets.root_file").value, InForce::Unset);
 }

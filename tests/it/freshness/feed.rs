@@ -173,6 +173,20 @@ fn rows_that_are_replaced_are_told_too() {
             assert_eq!(follower.poll().await.unwrap(), Changes::Everything, "{table}");
         }
         world.validate(&tokens.access_token).await.unwrap();
+        let bob = world.person("bob@example.com").await;
+        follower.poll().await.unwrap();
+        let take =
+            "UPDATE OR REPLACE users SET email = 'bob@example.com', email_canonical = 'bob@example.com' WHERE email = 'ann@example.com'";
+        sql.execute(take).await;
+        assert_eq!(sql.count(&format!("SELECT count(*) AS n FROM users WHERE id = {}", literal(&world, bob.id.as_uuid()))).await, 0);
+        assert_eq!(follower.poll().await.unwrap(), Changes::Everything);
+        // What meets nobody is told of alone.
+        let (kim, _) = (world.person("kim@example.com").await, follower.poll().await.unwrap());
+        sql.execute(
+            "UPDATE OR REPLACE users SET email = 'kit@example.com', email_canonical = 'kit@example.com' WHERE email = 'kim@example.com'",
+        )
+        .await;
+        assert_eq!(follower.poll().await.unwrap(), of(&[&kim]));
     });
 }
 

@@ -259,6 +259,38 @@ on_both! {
         ask(&mut world.client(), &question(&tokens[1])).await.unwrap();
     }
 
+    async fn long_answers_weigh_what_they_are(world: World) {
+        let world = world.quiet().await.restart_with(|config| config.freshness.memory_mib = 1).await;
+        let ann = world.person("ann@example.com").await;
+        let acme = world.tenant("acme").await;
+        let permissions: Vec<String> = (0..200).map(|number| format!("resource_with_a_long_name_{number:03}:action_with_a_long_name_too")).collect();
+        world.role(&acme, "seller", &permissions.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        world.member(&acme, &ann, &["seller"]).await;
+        let mut tokens = Vec::new();
+        for _ in 0..150 {
+            tokens.push(world.login_to("ann@example.com", &acme).await.access_token);
+        }
+        for token in tokens.iter().chain(&tokens) {
+            let answer = world.client().validate_session(question(token)).await.unwrap().into_inner();
+            assert_eq!(answer.tenant.unwrap().permissions.len(), permissions.len());
+        }
+        let remembered = Samples::of(&world.replica).await.sum("doorward_memory_entries", &[("memory", "principals")]);
+        assert!((10.0..=85.0).contains(&remembered), "{remembered} of 150, 10 KiB each, in 864 KiB");
+    }
+
+    async fn whoever_is_no_member_cannot_hear_which_tenants_there_are(world: World) {
+        let world = world.quiet().await;
+        world.person("ann@example.com").await;
+        let acme = world.tenant("acme").await;
+        let token = world.login("ann@example.com").await.access_token;
+        for tenant in [acme.id.to_string(), uuid::Uuid::now_v7().to_string()] {
+            let request = || v1::ValidateSessionRequest { tenant_id: tenant.clone(), ..question(&token) };
+            assert_eq!(refused(world.client().validate_session(request()).await), "NOT_A_MEMBER");
+            let (asked, answer) = statements(&world, world.client().validate_session(request())).await;
+            assert_eq!((asked, refused(answer)), (1, "NOT_A_MEMBER".to_owned()), "{tenant}");
+        }
+    }
+
     async fn the_latest_is_asked_of_the_database_and_seen(world: World) {
         // Looks by itself four times an hour, and by hand nobody is woken.
         let world = world.quiet().await;

@@ -127,7 +127,7 @@ fn what_is_plainly_not_random_is_refused() {
 #[test]
 fn errors_about_roots_do_not_repeat_them() {
     let error = RootSecrets::parse(&["correcthorse"]).unwrap_err();
-    assert!(error.to_string().starts_with("root secret 0 is shorter than 32 bytes"));
+    assert!(error.to_string().starts_with("root secret 1 is shorter than 32 bytes"));
     assert!(!format!("{error:?}").contains("correcthorse"));
 }
 
