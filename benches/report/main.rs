@@ -23,7 +23,7 @@
 use std::{env, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use doorward::pb::v1;
+use doorward::{config::passwords::Passwords, pb::v1};
 use tempfile::TempDir;
 
 mod bare;
@@ -275,7 +275,7 @@ async fn logins(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
     table.load("Login, SQLite", &logins, None);
     table.row("logins ÷ raw hashes", &times(ratio), "≥ 0.95", ratio >= 0.95);
     let peak = server.memory("VmHWM")?;
-    let hashing = threads as f64 * f64::from(PasswordsConfig::default().memory_kib) / 1024.0;
+    let hashing = threads as f64 * f64::from(Passwords::default().memory_kib) / 1024.0;
     let bar = idle + hashing * 1.1 + 64.0;
     table.row("memory after the logins (peak RSS)", &format!("{peak:.1} MiB"), &format!("≤ {bar:.0} MiB"), peak <= bar);
     server.stop()

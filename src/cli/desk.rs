@@ -60,6 +60,7 @@ fn no_database(config: &Config) -> Failure {
 }
 
 /// When running servers know of a change that a command makes, for its last sentence.
+#[must_use]
 pub fn running_servers(config: &Config) -> String {
     format!("by running servers within {}", duration::write(config.freshness.max_staleness))
 }

@@ -65,6 +65,8 @@ const POSTGRES_POLL: &str = "SELECT pg_current_snapshot()::text AS snapshot, \
      ON (c.xid >= pg_snapshot_xmax($1::text::pg_snapshot) AND c.xid < pg_snapshot_xmax(pg_current_snapshot())) \
      OR c.xid = ANY (ARRAY(SELECT xid FROM pg_snapshot_xip($1::text::pg_snapshot) xid WHERE pg_visible_in_snapshot(xid, pg_current_snapshot()))) \
      LIMIT 10001";
+// The planner guesses that every poll finds a part of the table, and would read all of a long one.
+const BY_INDEX: &str = "SET enable_seqscan = off";
 // Where a follower begins.
 const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text";
 const SEQUENCE: &str = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'changes'";
@@ -160,6 +162,7 @@ impl Store {
         if pool.get_database_backend() == DbBackend::Postgres {
             let options = pool.get_postgres_connection_pool().connect_options().as_ref().clone();
             let mut connection = PgConnection::connect_with(&options).await?;
+            sqlx::query(BY_INDEX).execute(&mut connection).await?;
             let snapshot = sqlx::query_scalar(SNAPSHOT).fetch_one(&mut connection).await?;
             let ears = Ears::open(options, self.feed.clone());
             return Ok(At::Postgres(Box::new(Postgres { connection, snapshot, seen: None, _ears: ears })));
