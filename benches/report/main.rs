@@ -23,7 +23,7 @@
 use std::{env, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use doorward::{config::passwords::Passwords, pb::v1};
+use doorward::{config::Passwords, pb::v1};
 use tempfile::TempDir;
 
 mod bare;
@@ -104,10 +104,11 @@ async fn report(round: Duration, tokens: usize) -> Result<()> {
             refreshes_on_postgres(&mut table, data, folder.path(), round).await?;
         }
     }
-    // Last: the data set is another one then, and some of its sessions are over.
-    if let Some(data) = on_postgres.as_ref().filter(|_| is_wanted("growth")) {
-        growth::measure(&mut table, data, round).await?;
+    if let (Some(small), Some(cluster)) = (on_postgres.as_ref().filter(|_| is_wanted("growth")), postgres::cluster()) {
+        let grown = Box::pin(Data::on_postgres(cluster.create_database(), tokens)).await?;
+        growth::measure(&mut table, small, &grown, round).await?;
     }
+    // Last: some of the sessions are over then.
     if let Some(data) = on_postgres.as_ref().filter(|_| is_wanted("revocations")) {
         revocations::measure(&mut table, data).await?;
     }
@@ -275,7 +276,7 @@ async fn logins(table: &mut Table, data: &Data, round: Duration) -> Result<()> {
     table.load("Login, SQLite", &logins, None);
     table.row("logins ÷ raw hashes", &times(ratio), "≥ 0.95", ratio >= 0.95);
     let peak = server.memory("VmHWM")?;
-    let hashing = threads as f64 * f64::from(Passwords::default().memory_kib) / 1024.0;
+    let hashing = f64::from(u32::try_from(threads)? * Passwords::default().memory_kib) / 1024.0;
     let bar = idle + hashing * 1.1 + 64.0;
     table.row("memory after the logins (peak RSS)", &format!("{peak:.1} MiB"), &format!("≤ {bar:.0} MiB"), peak <= bar);
     server.stop()

@@ -18,7 +18,7 @@ pub struct Freshness {
 
 impl Default for Freshness {
     fn default() -> Self {
-        Self { max_staleness: Duration::from_secs(1), memory_mib: 256 }
+        Self { max_staleness: Duration::from_secs(1), memory_mib: 320 }
     }
 }
 
