@@ -13,7 +13,8 @@
 //! time (version 15, ten busy connections on one core) was 46 µs for a bare update of one row, 75 µs beside instance and user, and 105 µs
 //! with everything of a tenant. So a session that is bound to none has a statement of its own, which the session's id hints at; no table is
 //! asked twice without need; and the connection goes on to the next refresh that waits (`lane.rs`), since giving it back to the pool
-//! cost another 25 µs. The server takes 110 µs for a refresh, where a handler that sends a bare update takes 70: an eighth is the signature.
+//! cost another 25 µs. The server takes 90 to 100 µs for a refresh, where a handler that sends a bare update takes 60. As long as the
+//! update named the client, which is announced, the table's trigger compared fifteen columns at every refresh: a tenth of the rate.
 
 use std::time::Duration;
 
