@@ -10,7 +10,6 @@ use super::{
     output::{self, Format, View},
 };
 use crate::{
-    app::App,
     domain::keys::{self, KeyOperator, Outlook},
     error::Error,
     store::signing_keys::{KeyState, SigningKey},
@@ -109,7 +108,8 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
             output::one(desk.format, &view, &format!("The {} key {} is published, and {when}.", view.algorithm, view.kid))
         }
         KeyCommand::Retire(Named { kid, confirm }) => {
-            look_up(app, &kid).await?;
+            // Before anything is asked.
+            keys::get(app, &kid).await.map_err(|error| unknown(error, &kid))?;
             confirm.ask(&format!("lets the key {} sign no more", output::quoted(&kid)))?;
             let retired = keys::retire(app, by(), &kid).await.map_err(|error| unknown(error, &kid))?;
             let Some(key) = retired else {
@@ -121,7 +121,7 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
             output::one(desk.format, &view, &format!("The key {kid} signs no more; it verifies what it signed until {until}."))
         }
         KeyCommand::Revoke(Named { kid, confirm }) => {
-            look_up(app, &kid).await?;
+            keys::get(app, &kid).await.map_err(|error| unknown(error, &kid))?;
             let what = "refuses every token that the key signed, for good, and lets the next key sign, which backends that verify offline \
                         may have to read first";
             confirm.ask(&format!("{what}: {}", output::quoted(&kid)))?;
@@ -139,12 +139,6 @@ pub async fn run(desk: &Desk, command: KeyCommand) -> Result<(), Failure> {
             output::one(desk.format, &answer, &text)
         }
     }
-}
-
-/// Before anything is asked.
-async fn look_up(app: &App, kid: &str) -> Result<(), Failure> {
-    let is_there = keys::list(app).await?.iter().any(|key| key.kid == kid);
-    if is_there { Ok(()) } else { Err(unknown(Error::NotFound("signing key"), kid)) }
 }
 
 fn unknown(error: Error, kid: &str) -> Failure {

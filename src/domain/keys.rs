@@ -285,12 +285,14 @@ impl Keys {
         } else {
             let generation = self.rings.fetch_add(1, Ordering::Relaxed) + 1;
             let ring = KeyRing { generation, ..assemble(&rows, &app.roots, &app.config, Some(&before.ring))? };
-            tell(&before.rows, &rows);
             (Arc::new(rows), Arc::new(ring))
         };
         let fresh = Arc::new(Seen { rows, ring: Arc::clone(&ring), at });
         // Of two readings that overlap, the one that began later knows more.
-        self.seen.rcu(|known| Arc::clone(if known.at > fresh.at { known } else { &fresh }));
+        let known = self.seen.rcu(|known| Arc::clone(if known.at > fresh.at { known } else { &fresh }));
+        if known.at <= fresh.at && !Arc::ptr_eq(&known.rows, &fresh.rows) {
+            tell(&known.rows, &fresh.rows);
+        }
         Ok(ring)
     }
 }

@@ -333,6 +333,12 @@ on_both! {
             let latest = v1::ValidateSessionRequest { freshness: v1::Freshness::Latest.into(), ..question(token) };
             assert_eq!(refused(world.validate_with(latest).await), "TOKEN_INVALID");
         }
+        let hits = async || {
+            Samples::of(&world.replica).await.sum("doorward_memory_lookups_total", &[("memory", "principals"), ("outcome", "hit")])
+        };
+        let before = hits().await;
+        assert_eq!(refused(world.validate_with(question(&asked)).await), "TOKEN_INVALID");
+        assert!(hits().await <= before, "what a key undoes is no hit");
     }
 
     async fn a_caller_who_decides_what_may_be_done_is_looked_at_anew(world: World) {
